@@ -1,0 +1,9 @@
+//! sallyport: an SFTP gateway that inspects and tokenizes every file while it arrives.
+//!
+//! The modules are a river; each uses only those above it. *What is a valid X?* `terms`. *What is
+//! allowed?* `policy`, `authority`. *What is wrong with a file?* `inspect`. *What goes over the
+//! wire?* `wire`. *What happens to a file?* `intake`. *Where is it kept?* `depot`, `ledger`.
+//! ARCHITECTURE.md tells the rest.
+
+/// Rank 0. Ids, paths, time, secrets, bounds, codes, faults: valid because they exist.
+pub mod terms;

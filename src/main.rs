@@ -1,0 +1,3 @@
+//! Arguments in, exit code out; the command line comes last.
+
+fn main() {}
