@@ -7,3 +7,12 @@
 
 /// Rank 0. Ids, paths, time, secrets, bounds, codes, faults: valid because they exist.
 pub mod terms;
+
+/// Rank 1, pure. The policy language: text in, compiled contracts or all mistakes out.
+pub mod policy;
+
+/// Rank 1, pure. AEAD blocks and key wrapping.
+pub mod seal;
+
+/// Rank 1, pure given keys. Values in, tokens out; one file per kind.
+pub mod tokens;

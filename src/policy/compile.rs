@@ -1,0 +1,1142 @@
+//! Policy text in, a compiled [`Policy`] or all its mistakes out.
+//!
+//! The compiler reads no file and no clock. It refuses what this version does not act on
+//! instead of ignoring it: a policy never promises more than the gateway does.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use regex::Regex;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::policy::columns::{self, Outline};
+use crate::policy::contract::{
+    Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, Schema, Trailer,
+};
+use crate::policy::feed::{Expect, Feed, FeedTest, KeyTemplate, Policy, SameContent, SameName};
+use crate::policy::mistake::{Mistake, Severity, shown};
+use crate::policy::names;
+use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, note_repeats};
+use crate::terms::codes::{self, Code};
+use crate::terms::ids::{BadTerm, FeedId, PartnerId, StoreName};
+use crate::terms::limits;
+use crate::terms::path::VirtualPath;
+
+const ROOT_KEYS: Keys = Keys {
+    here: &["version", "partner", "access", "feed"],
+    later: &[],
+};
+const PARTNER_KEYS: Keys = Keys {
+    here: &["id", "name", "timezone", "allow_from", "contacts"],
+    later: &[],
+};
+const CONTACT_KEYS: Keys = Keys {
+    here: &["name", "email", "gets"],
+    later: &[],
+};
+const ACCESS_KEYS: Keys = Keys {
+    here: &["auth", "inbox", "sessions", "quota"],
+    later: &["outbox", "legacy", "tunnel"],
+};
+const FEED_KEYS: Keys = Keys {
+    here: &[
+        "id",
+        "match",
+        "store",
+        "key",
+        "on_finding",
+        "tolerance",
+        "same_content",
+        "same_name",
+        "max_size",
+        "encoding",
+        "bom",
+        "compression",
+        "max_ratio",
+        "max_output",
+        "format",
+        "output",
+        "digest",
+        "completeness",
+        "keep_rejected",
+        "keep_original",
+        "folders",
+        "schema",
+        "control",
+        "test",
+    ],
+    later: &["sla", "batch"],
+};
+const TOLERANCE_KEYS: Keys = Keys {
+    here: &["rows", "share"],
+    later: &[],
+};
+const FORMAT_KEYS: Keys = Keys {
+    here: &[
+        "type",
+        "delimiter",
+        "quote",
+        "header",
+        "newline",
+        "strict_quotes",
+    ],
+    later: &[],
+};
+const OUTPUT_KEYS: Keys = Keys {
+    here: &["format", "compression"],
+    later: &[],
+};
+const CONTROL_KEYS: Keys = Keys {
+    here: &["trailer", "rows", "sum"],
+    later: &["file"],
+};
+const TEST_KEYS: Keys = Keys {
+    here: &["file", "as", "expect", "codes"],
+    later: &[],
+};
+
+/// The codes of policies and the map of their tables.
+static FAMILY: Family = Family {
+    syntax: codes::POLICY_SYNTAX,
+    too_large: codes::POLICY_TOO_LARGE,
+    unknown_key: codes::POLICY_UNKNOWN_KEY,
+    missing_key: codes::POLICY_MISSING_KEY,
+    wrong_type: codes::POLICY_WRONG_TYPE,
+    unknown_word: codes::POLICY_UNKNOWN_WORD,
+    bad_value: codes::POLICY_BAD_VALUE,
+    duplicate: codes::POLICY_DUPLICATE,
+    not_yet: codes::POLICY_NOT_YET,
+    tables: &[
+        ("the top of the file", &ROOT_KEYS),
+        ("[partner]", &PARTNER_KEYS),
+        ("contacts of [partner]", &CONTACT_KEYS),
+        ("[access]", &ACCESS_KEYS),
+        ("[[feed]]", &FEED_KEYS),
+        ("`format` of [[feed]]", &FORMAT_KEYS),
+        ("[feed.schema]", &columns::SCHEMA_KEYS),
+        ("a column of [feed.schema]", &columns::COLUMN_KEYS),
+        ("`limits` of [feed.schema]", &columns::LIMIT_KEYS),
+        ("`token` of a column", &columns::TOKEN_KEYS),
+        ("[feed.control]", &CONTROL_KEYS),
+        ("[[feed.test]]", &TEST_KEYS),
+    ],
+};
+
+/// `[partner]`, as far as it could be read.
+#[derive(Default)]
+struct Partner {
+    id: Option<PartnerId>,
+    name: Option<String>,
+    allow_from: Vec<IpNet>,
+    help: Option<String>,
+}
+
+/// `[access]`
+struct Access {
+    inbox: Vec<VirtualPath>,
+    sessions_max: usize,
+    quota_bytes: Option<u64>,
+}
+
+/// The name pattern of a feed.
+struct Pattern {
+    regex: Regex,
+    text: String,
+}
+
+/// A test and where its name stands.
+struct Test {
+    test: FeedTest,
+    span: Span,
+}
+
+/// Compiles the text of one policy. `file` is its path: mistakes name it, and its stem is the
+/// partner's id. Warnings come with the policy.
+///
+/// ```
+/// let text = r#"
+/// version = 1
+/// [partner]
+/// id = "acme"
+/// nmae = "ACME"
+/// "#;
+/// let mistakes = sallyport::policy::compile("acme.toml", text).unwrap_err();
+/// assert_eq!((mistakes[0].code, mistakes[0].line), ("policy.unknown-key", 5));
+/// assert!(mistakes[0].render().contains("did you mean `name`?"));
+/// ```
+///
+/// # Errors
+/// Every mistake of the text, in its order, warnings among them; at least one is an error.
+pub fn compile(file: &str, text: &str) -> Result<(Policy, Vec<Mistake>), Vec<Mistake>> {
+    let mut notes = Notes::new(file, text, &FAMILY);
+    let tree = notes.parse();
+    let policy = tree
+        .as_ref()
+        .and_then(|tree| policy(file, text, tree, &mut notes));
+    let mistakes = notes.into_mistakes();
+    match policy {
+        Some(policy) if mistakes.iter().all(|m| m.severity == Severity::Warning) => {
+            Ok((policy, mistakes))
+        }
+        Some(_) | None => Err(mistakes),
+    }
+}
+
+/// Compiles any bytes as a policy: whatever they are, there is a policy or there are mistakes,
+/// and every mistake has its place inside the text.
+///
+/// # Panics
+/// When one of these does not hold.
+pub fn fuzz_policy_text(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let lines = text.matches('\n').count() + 1;
+    let mistakes = match compile("policies/acme.toml", &text) {
+        Ok((policy, warnings)) => {
+            assert_eq!(policy.partner.as_str(), "acme");
+            assert!(warnings.iter().all(|m| m.severity == Severity::Warning));
+            for feed in &policy.feeds {
+                assert!(super::describe(feed).is_ascii());
+            }
+            assert!(super::changes(&policy, &policy).is_empty());
+            warnings
+        }
+        Err(mistakes) => {
+            assert!(mistakes.iter().any(|m| m.severity == Severity::Error));
+            mistakes
+        }
+    };
+    for mistake in &mistakes {
+        assert!((1..=lines).contains(&mistake.line) && mistake.column >= 1);
+        assert!(codes::explain(mistake.code).is_some());
+        assert!(mistake.render().ends_with('\n') && mistake.render_ascii().is_ascii());
+    }
+}
+
+fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> Option<Policy> {
+    let root = Table::open(tree, 0..0, "the policy", &ROOT_KEYS, notes);
+    if root.value("version").is_none() {
+        notes.missing(&root, "version", "version = 1");
+    }
+    let version = root.count("version", 1..=u64::from(u32::MAX), notes);
+    let partner = partner(&root, file, notes);
+    let access = access(&root, notes);
+    let feeds = feeds(&root, notes);
+    let id = partner.id?;
+    Some(Policy {
+        name: partner.name.unwrap_or_else(|| id.to_string()),
+        partner: id,
+        version: u32::try_from(version?.into_inner()).ok()?,
+        hash: sha256(text),
+        allow_from: partner.allow_from,
+        inbox: access.inbox,
+        help: partner.help,
+        sessions_max: access.sessions_max,
+        quota_bytes: access.quota_bytes,
+        feeds: feeds?,
+    })
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let mut hash = [0; 32];
+    hash.iter_mut()
+        .zip(digest.as_ref())
+        .for_each(|(to, from)| *to = *from);
+    hash
+}
+
+// === [partner] ===
+
+fn partner(root: &Table<'_>, file: &str, notes: &mut Notes<'_>) -> Partner {
+    if root.value("partner").is_none() {
+        notes.missing(root, "partner", "a table [partner] with id = \"...\"");
+    }
+    let Some(table) = root.table("partner", "[partner]", &PARTNER_KEYS, notes) else {
+        return Partner::default();
+    };
+    let id = table
+        .need_text("id", "id = \"acme\", the name of the file", notes)
+        .and_then(|text| partner_id(&text, file, notes));
+    if let Some(zone) = table.text("timezone", notes) {
+        check_timezone(&zone, notes);
+    }
+    let name = table.text("name", notes).and_then(|name| {
+        let blank =
+            name.get_ref().trim().is_empty() || name.get_ref().chars().any(char::is_control);
+        if blank {
+            notes.bad_value(&name.span(), "`name` must be a name people can read");
+        }
+        (!blank).then(|| (*name.get_ref()).to_owned())
+    });
+    Partner {
+        id,
+        name,
+        allow_from: allow_from(&table, notes),
+        help: contacts(&table, notes),
+    }
+}
+
+fn partner_id(text: &Spanned<&str>, file: &str, notes: &mut Notes<'_>) -> Option<PartnerId> {
+    let id = term(text, "id", PartnerId::parse, notes)?;
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let stem = name.strip_suffix(".toml").unwrap_or(name);
+    if id.as_str() != stem {
+        notes
+            .error(
+                codes::POLICY_PARTNER_ID,
+                &text.span(),
+                format!("partner id \"{id}\" in the file {}", shown(name)),
+            )
+            .under(format!(
+                "write \"{}\", or rename the file to {id}.toml",
+                shown(stem)
+            ));
+        return None;
+    }
+    Some(id)
+}
+
+/// Only the shape: the time zone database is not asked.
+fn check_timezone(zone: &Spanned<&str>, notes: &mut Notes<'_>) {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '+');
+    let text = zone.get_ref();
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        notes
+            .bad_value(
+                &zone.span(),
+                format!("\"{}\" is no time zone name", shown(text)),
+            )
+            .under("as in \"Europe/Berlin\"");
+    }
+}
+
+fn allow_from(table: &Table<'_>, notes: &mut Notes<'_>) -> Vec<IpNet> {
+    let Some(texts) = table.texts("allow_from", notes) else {
+        return Vec::new();
+    };
+    note_repeats("allow_from", texts.get_ref(), notes);
+    if texts.get_ref().is_empty() {
+        notes
+            .bad_value(&texts.span(), "`allow_from` names no network")
+            .under("remove it to allow any, or name networks");
+    }
+    texts
+        .get_ref()
+        .iter()
+        .filter_map(|text| network(text, notes))
+        .collect()
+}
+
+fn network(text: &Spanned<&str>, notes: &mut Notes<'_>) -> Option<IpNet> {
+    let written = *text.get_ref();
+    let Ok(net) = written.parse::<IpNet>() else {
+        let remedy = match written.parse::<std::net::IpAddr>() {
+            Ok(address) => format!("write \"{}\"", IpNet::from(address)),
+            Err(_) => "as in \"198.51.100.0/24\" or \"2001:db8::/32\"".to_owned(),
+        };
+        notes
+            .bad_value(
+                &text.span(),
+                format!("\"{}\" is no network", shown(written)),
+            )
+            .under(remedy);
+        return None;
+    };
+    if net.addr() != net.network() {
+        notes
+            .bad_value(
+                &text.span(),
+                format!("\"{}\" has address bits behind its prefix", shown(written)),
+            )
+            .under(format!(
+                "did you mean \"{}\" or \"{}\"?",
+                net.trunc(),
+                IpNet::from(net.addr())
+            ));
+        return None;
+    }
+    Some(net)
+}
+
+/// Checks the contacts; the first one's address is what partners are told.
+fn contacts(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<String> {
+    const EVENTS: &[(&str, ())] = &[
+        ("accepted", ()),
+        ("held", ()),
+        ("rejected", ()),
+        ("overdue", ()),
+    ];
+    let example = "contacts = [{ name = \"EDI desk\", email = \"edi@acme.example\" }]";
+    let mut first = None;
+    for (index, (map, span)) in table
+        .tables("contacts", example, notes)
+        .into_iter()
+        .enumerate()
+    {
+        let place = format!("contact {}", index + 1);
+        let contact = Table::open(map, span, place, &CONTACT_KEYS, notes);
+        contact.text("name", notes);
+        contact.words("gets", EVENTS, &[], notes);
+        let Some(email) = contact.need_text("email", "email = \"edi@acme.example\"", notes) else {
+            continue;
+        };
+        let text = *email.get_ref();
+        let sound = text.is_ascii()
+            && !text
+                .bytes()
+                .any(|b| b.is_ascii_whitespace() || b.is_ascii_control())
+            && text.split_once('@').is_some_and(|(local, host)| {
+                !local.is_empty() && !host.is_empty() && !host.contains('@')
+            });
+        if !sound {
+            notes
+                .bad_value(
+                    &email.span(),
+                    format!("\"{}\" is no e-mail address", shown(text)),
+                )
+                .under("as in \"edi@acme.example\"");
+        }
+        first.get_or_insert_with(|| text.to_owned());
+    }
+    first
+}
+
+// === [access] ===
+
+fn access(root: &Table<'_>, notes: &mut Notes<'_>) -> Access {
+    let mut access = Access {
+        inbox: VirtualPath::parse(b"/inbox").into_iter().collect(),
+        sessions_max: limits::SSH_SESSIONS_PER_PARTNER_MAX,
+        quota_bytes: None,
+    };
+    let Some(table) = root.table("access", "[access]", &ACCESS_KEYS, notes) else {
+        return access;
+    };
+    table.words(
+        "auth",
+        &[("publickey", ())],
+        &["certificate", "password"],
+        notes,
+    );
+    if let Some(texts) = table.texts("inbox", notes) {
+        note_repeats("inbox", texts.get_ref(), notes);
+        if texts.get_ref().is_empty() {
+            notes
+                .bad_value(&texts.span(), "`inbox` names no folder")
+                .under("as in [\"/inbox\"]");
+        }
+        access.inbox = texts
+            .get_ref()
+            .iter()
+            .filter_map(|text| inbox(text, notes))
+            .collect();
+    }
+    if let Some(sessions) = table.count("sessions", 1..=1000, notes) {
+        access.sessions_max = usize::try_from(sessions.into_inner()).unwrap_or(1);
+    }
+    access.quota_bytes = table
+        .size("quota", 1..=u64::MAX, notes)
+        .map(Spanned::into_inner);
+    access
+}
+
+/// `/`, or one folder that is not one of the gateway's own.
+fn inbox(text: &Spanned<&str>, notes: &mut Notes<'_>) -> Option<VirtualPath> {
+    const TAKEN: [&str; 4] = ["/receipts", "/help", "/outbox", "/test"];
+    let written = *text.get_ref();
+    let why = match VirtualPath::parse(written.as_bytes()) {
+        Err(bad) => bad.to_string(),
+        Ok(path) if path.as_str() != written => format!("write \"{path}\""),
+        Ok(path) if TAKEN.contains(&path.as_str()) => {
+            "the gateway has a folder of this name".to_owned()
+        }
+        Ok(path) if path != VirtualPath::root() && path.parent() != VirtualPath::root() => {
+            "\"/\", or one folder like \"/inbox\"".to_owned()
+        }
+        Ok(path) => return Some(path),
+    };
+    notes
+        .bad_value(
+            &text.span(),
+            format!("\"{}\" cannot be an inbox", shown(written)),
+        )
+        .under(why);
+    None
+}
+
+// === [[feed]] ===
+
+fn feeds(root: &Table<'_>, notes: &mut Notes<'_>) -> Option<Vec<Arc<Feed>>> {
+    let tables = root.tables("feed", "[[feed]]", notes);
+    let mut ids: Vec<Spanned<&str>> = Vec::new();
+    let mut feeds = Vec::new();
+    for (index, (map, span)) in tables.into_iter().enumerate() {
+        let id = map
+            .get("id")
+            .and_then(|id| Some((id.span(), id.get_ref().as_str()?)));
+        let place = match &id {
+            Some((_, id)) => format!("feed \"{}\"", shown(id)),
+            None => format!("feed {}", index + 1),
+        };
+        if let Some((span, id)) = id {
+            if ids.iter().any(|known| *known.get_ref() == id) {
+                notes
+                    .error(
+                        codes::POLICY_DUPLICATE,
+                        &span,
+                        format!("a feed \"{}\" stands in the policy already", shown(id)),
+                    )
+                    .under("give it another id");
+            }
+            ids.push(Spanned::new(span, id));
+        }
+        let table = Table::open(map, span, place, &FEED_KEYS, notes);
+        feeds.push(feed(&table, notes));
+    }
+    warn_shadowed(&feeds, notes);
+    feeds
+        .into_iter()
+        .map(|feed| feed.map(|(feed, _)| Arc::new(feed)))
+        .collect()
+}
+
+fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
+    let id = table
+        .need_text("id", "id = \"orders\"", notes)
+        .and_then(|text| term(&text, "id", FeedId::parse, notes));
+    let pattern = pattern(table, notes);
+    let store = table
+        .need_text(
+            "store",
+            "store = \"lake\", as in [store.lake] of the main config",
+            notes,
+        )
+        .and_then(|text| term(&text, "store", StoreName::parse, notes));
+    let key = key(table, pattern.as_ref(), notes);
+    check_handling(table, notes);
+    let same_content = table.word("same_content", SAME_CONTENT, &[], notes);
+    let same_name = table.word("same_name", SAME_NAME, &[], notes);
+    let bytes_max = table.size("max_size", 1..=limits::FILE_BYTES_CEILING, notes);
+    let contract = contract(table, notes);
+    let tests = tests(table, pattern.as_ref(), notes);
+    let example = tests
+        .iter()
+        .filter(|test| test.test.expect == Expect::Accepted)
+        .map(|test| name_of(&test.test).to_owned())
+        .find(|name| pattern.as_ref().is_some_and(|p| p.regex.is_match(name)));
+    let pattern = pattern?;
+    let (spans, tests): (Vec<Span>, Vec<FeedTest>) =
+        tests.into_iter().map(|test| (test.span, test.test)).unzip();
+    let feed = Feed {
+        id: id?,
+        pattern: pattern.regex,
+        pattern_text: pattern.text,
+        example,
+        store: store?,
+        key: key?,
+        bytes_max: bytes_max.map_or(limits::FILE_BYTES_MAX, Spanned::into_inner),
+        same_content: same_content.map_or(SameContent::Known, Spanned::into_inner),
+        same_name: same_name.map_or(SameName::Replace, Spanned::into_inner),
+        contract: Arc::new(contract?),
+        tests,
+    };
+    Some((feed, spans))
+}
+
+const SAME_CONTENT: &[(&str, SameContent)] = &[
+    ("known", SameContent::Known),
+    ("reject", SameContent::Reject),
+    ("allow", SameContent::Allow),
+];
+const SAME_NAME: &[(&str, SameName)] = &[
+    ("replace", SameName::Replace),
+    ("reject", SameName::Reject),
+    ("allow", SameName::Allow),
+];
+
+fn pattern(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Pattern> {
+    let text = table.need_text("match", r"match = 'orders_(?<day>\d{8})\.csv'", notes)?;
+    let regex = names::whole("match", &text, notes)?;
+    names::note_reserved_groups(&text, &regex, notes);
+    if regex.is_match("") {
+        notes
+            .bad_value(&text.span(), "`match` fits the empty name")
+            .under("say what a name must have, as in '.+\\.csv'");
+    }
+    Some(Pattern {
+        regex,
+        text: (*text.get_ref()).to_owned(),
+    })
+}
+
+fn key(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> Option<KeyTemplate> {
+    let text = table.need_text("key", "key = \"acme/orders/{submission}.csv\"", notes)?;
+    let groups = pattern.map(|pattern| names::groups(&pattern.regex));
+    names::key_template(&text, groups.as_deref(), notes)
+}
+
+/// Keys of the language whose other values come later: nothing is stored of them.
+fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
+    table.word("on_finding", &[("reject", ())], &["hold", "split"], notes);
+    table.word("digest", &[("sha256", ())], &["blake3"], notes);
+    table.word("folders", &[("none", ())], &["any"], notes);
+    table.word(
+        "completeness",
+        &[("close", ())],
+        &["rename", "size", "control"],
+        notes,
+    );
+    for key in ["keep_rejected", "keep_original"] {
+        if let Some(time) = table.duration_ms(key, 0..=u64::MAX, notes)
+            && *time.get_ref() > 0
+        {
+            notes
+                .not_yet(&time.span(), &format!("{key} over \"0d\""))
+                .under("originals are destroyed at the verdict; write \"0d\"");
+        }
+    }
+    let Some(tolerance) = table.table("tolerance", "tolerance", &TOLERANCE_KEYS, notes) else {
+        return;
+    };
+    for key in ["rows", "share"] {
+        let Some(value) = tolerance.value(key) else {
+            continue;
+        };
+        let nothing = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str() == "0",
+            DeValue::Float(number) => number.as_str().bytes().all(|b| matches!(b, b'0' | b'.')),
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                tolerance.wrong_type(key, value, "a number", notes);
+                continue;
+            }
+        };
+        if !nothing {
+            notes
+                .not_yet(&value.span(), &format!("a tolerance of {key}"))
+                .under("every finding refuses the file; write 0");
+        }
+    }
+}
+
+// === the contract ===
+
+fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
+    const ENCODINGS_LATER: &[&str] = &[
+        "windows-1252",
+        "windows-1250",
+        "iso-8859-1",
+        "iso-8859-15",
+        "utf-16",
+        "utf-16le",
+        "utf-16be",
+    ];
+    const COMPRESSIONS: &[(&str, Compression)] =
+        &[("none", Compression::None), ("gzip", Compression::Gzip)];
+    let before = notes.errors();
+    table.words("encoding", &[("utf-8", ())], ENCODINGS_LATER, notes);
+    let bom = table.word(
+        "bom",
+        &[("strip", Bom::Strip), ("reject", Bom::Reject)],
+        &[],
+        notes,
+    );
+    let compression = table.words(
+        "compression",
+        COMPRESSIONS,
+        &["zstd", "bzip2", "zip"],
+        notes,
+    );
+    let ratio = table.count("max_ratio", 1..=1_000_000, notes);
+    let output = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
+    let format = format(table, notes);
+    check_output(table, format.as_ref(), notes);
+    let (schema, trailer) = match &format {
+        Some(Format::Csv(dialect)) => rows(table, dialect.header, notes),
+        // A broken format still shows the mistakes of the schema.
+        None => rows(table, Header::Present, notes),
+        Some(Format::Opaque) => {
+            note_rules_of_opaque(table, notes);
+            (None, None)
+        }
+    };
+    let format = format.filter(|_| notes.errors() == before)?;
+    Some(Contract {
+        encoding: Encoding::Utf8,
+        bom: bom.map_or(Bom::Strip, Spanned::into_inner),
+        compression: compression.map_or_else(|| vec![Compression::None], Spanned::into_inner),
+        ratio_max: ratio.map_or(limits::DECOMPRESS_RATIO_MAX, Spanned::into_inner),
+        output_bytes_max: output.map_or(limits::DECOMPRESS_BYTES_MAX, Spanned::into_inner),
+        format,
+        schema,
+        trailer,
+    })
+}
+
+fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
+    #[derive(Clone, Copy)]
+    enum Shape {
+        Opaque,
+        Separated(u8),
+    }
+    const SHAPES: &[(&str, Shape)] = &[
+        ("csv", Shape::Separated(b',')),
+        ("tsv", Shape::Separated(b'\t')),
+        ("opaque", Shape::Opaque),
+    ];
+    const LATER: &[&str] = &[
+        "fixed", "json", "ndjson", "parquet", "avro", "arrow", "orc", "xlsx", "xml",
+    ];
+    const NEWLINES: &[(&str, Newline)] = &[
+        ("any", Newline::Any),
+        ("lf", Newline::Lf),
+        ("crlf", Newline::Crlf),
+    ];
+    let default = Dialect {
+        delimiter: b',',
+        quote: b'"',
+        header: Header::Present,
+        newline: Newline::Any,
+    };
+    if feed.value("format").is_none() {
+        return Some(Format::Csv(default));
+    }
+    let place = format!("format of {}", feed.place());
+    let table = feed.table("format", place, &FORMAT_KEYS, notes)?;
+    table.need_text("type", "type = \"csv\"", notes)?;
+    let shape = table.word("type", SHAPES, LATER, notes)?.into_inner();
+    let Shape::Separated(usual) = shape else {
+        for key in ["delimiter", "quote", "header", "newline", "strict_quotes"] {
+            if let Some(span) = table.key_span(key) {
+                notes
+                    .error(
+                        codes::POLICY_CONFLICT,
+                        &span,
+                        format!("opaque files are not opened, so `{key}` says nothing"),
+                    )
+                    .under("remove it");
+            }
+        }
+        return Some(Format::Opaque);
+    };
+    let delimiter = mark(&table, "delimiter", usual, notes);
+    let quote = mark(&table, "quote", b'"', notes);
+    if let (Some(delimiter), Some(quote)) = (delimiter, quote)
+        && delimiter == quote
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &table.key_span("quote").unwrap_or_else(|| table.span()),
+                "delimiter and quote are the same character",
+            )
+            .under("use another one");
+    }
+    let header = table.flag("header", notes);
+    let newline = table.word("newline", NEWLINES, &[], notes);
+    if let Some(strict) = table
+        .flag("strict_quotes", notes)
+        .filter(|flag| !flag.get_ref())
+    {
+        notes.not_yet(&strict.span(), "strict_quotes = false");
+    }
+    Some(Format::Csv(Dialect {
+        delimiter: delimiter?,
+        quote: quote?,
+        header: if header.is_none_or(Spanned::into_inner) {
+            Header::Present
+        } else {
+            Header::Absent
+        },
+        newline: newline.map_or(Newline::Any, Spanned::into_inner),
+    }))
+}
+
+/// One ASCII character that no number and no word can hold.
+fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Option<u8> {
+    if table.value(key).is_none() {
+        return Some(default);
+    }
+    let text = table.text(key, notes)?;
+    match text.get_ref().as_bytes() {
+        [byte]
+            if (byte.is_ascii_punctuation() || matches!(byte, b' ' | b'\t'))
+                && !matches!(byte, b'-' | b'.' | b'+') =>
+        {
+            Some(*byte)
+        }
+        _ => {
+            notes
+                .bad_value(
+                    &text.span(),
+                    format!(
+                        "`{key}` must be one ASCII character, not \"{}\"",
+                        shown(text.get_ref())
+                    ),
+                )
+                .under("as in \";\" or \"\\t\"; no letter, digit, sign or point");
+            None
+        }
+    }
+}
+
+fn check_output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) {
+    let place = format!("output of {}", feed.place());
+    let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
+        return;
+    };
+    table.word("compression", &[("none", ())], &["gzip", "zstd"], notes);
+    if matches!(format, Some(Format::Opaque)) {
+        table.word(
+            "format",
+            &[("same", ())],
+            &["csv", "ndjson", "parquet"],
+            notes,
+        );
+    } else {
+        table.word(
+            "format",
+            &[("csv", ())],
+            &["same", "ndjson", "parquet"],
+            notes,
+        );
+    }
+}
+
+/// `[feed.schema]` and `[feed.control]` of a feed of rows.
+fn rows(
+    feed: &Table<'_>,
+    header: Header,
+    notes: &mut Notes<'_>,
+) -> (Option<Schema>, Option<Trailer>) {
+    if feed.value("schema").is_none() {
+        notes.missing(
+            feed,
+            "schema",
+            "[feed.schema] with columns = [...]; only opaque feeds have none",
+        );
+    }
+    let place = format!("schema of {}", feed.place());
+    let outline = feed
+        .table("schema", place, &columns::SCHEMA_KEYS, notes)
+        .map(|table| columns::schema(&table, header, notes));
+    let trailer = control(feed, outline.as_ref(), notes);
+    (outline.and_then(|outline| outline.schema), trailer)
+}
+
+fn note_rules_of_opaque(feed: &Table<'_>, notes: &mut Notes<'_>) {
+    let place = format!("schema of {}", feed.place());
+    if let Some(table) = feed.table("schema", place, &columns::SCHEMA_KEYS, notes) {
+        columns::note_tokens_of_opaque(&table, notes);
+    }
+    for key in [
+        "control",
+        "encoding",
+        "bom",
+        "compression",
+        "max_ratio",
+        "max_output",
+    ] {
+        if let Some(span) = feed.key_span(key) {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &span,
+                    format!("opaque files are delivered unopened, so `{key}` says nothing"),
+                )
+                .under("remove it");
+        }
+    }
+}
+
+// === [feed.control] ===
+
+fn control(feed: &Table<'_>, outline: Option<&Outline>, notes: &mut Notes<'_>) -> Option<Trailer> {
+    let place = format!("control of {}", feed.place());
+    let table = feed.table("control", place, &CONTROL_KEYS, notes)?;
+    let text = table.need_text("trailer", r"trailer = 'TRL,(?<rows>\d+)'", notes);
+    let pattern = text
+        .as_ref()
+        .and_then(|text| names::whole("trailer", text, notes));
+    let groups = pattern.as_ref().map(names::groups);
+    let rows = table
+        .text("rows", notes)
+        .and_then(|rows| group_of("rows", &rows, groups.as_deref(), notes));
+    let sums = sums(&table, outline, groups.as_deref(), notes);
+    Some(Trailer {
+        pattern: pattern?,
+        rows,
+        sums,
+    })
+}
+
+fn sums(
+    control: &Table<'_>,
+    outline: Option<&Outline>,
+    groups: Option<&[&str]>,
+    notes: &mut Notes<'_>,
+) -> Vec<(usize, String)> {
+    let Some(value) = control.value("sum") else {
+        return Vec::new();
+    };
+    let Some(map) = value.get_ref().as_table() else {
+        control
+            .wrong_type("sum", value, "a table", notes)
+            .under("write sum.amount = \"{sum_amount}\"");
+        return Vec::new();
+    };
+    let table = Table::open_names(map, value.span(), "sum");
+    let columns = outline.map_or(&[][..], |outline| &outline.names);
+    let known: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    let mut sums = Vec::new();
+    for name in table.names() {
+        let group = table
+            .text(name.get_ref(), notes)
+            .and_then(|text| group_of("sum", &text, groups, notes));
+        let column = columns
+            .iter()
+            .enumerate()
+            .find(|(_, (known, _))| known == name.get_ref());
+        match column {
+            None if !columns.is_empty() => {
+                columns::note_unknown_column("sum", &name, &known, notes);
+            }
+            Some((_, (_, Some(kind)))) if !is_number(kind) => {
+                notes
+                    .error(
+                        codes::POLICY_UNKNOWN_COLUMN,
+                        &name.span(),
+                        format!(
+                            "\"{}\" has no sum: it is not a number",
+                            shown(name.get_ref())
+                        ),
+                    )
+                    .under("name an integer or decimal column");
+            }
+            Some((index, _)) => sums.extend(group.map(|group| (index, group))),
+            None => {}
+        }
+    }
+    sums
+}
+
+fn is_number(kind: &Kind) -> bool {
+    match kind {
+        Kind::Decimal { .. } | Kind::Integer => true,
+        Kind::Boolean { .. } | Kind::Date { .. } | Kind::DateTime { .. } | Kind::Text(_) => false,
+    }
+}
+
+/// The group in `"{group}"`, when the trailer has it.
+fn group_of(
+    key: &str,
+    text: &Spanned<&str>,
+    groups: Option<&[&str]>,
+    notes: &mut Notes<'_>,
+) -> Option<String> {
+    let inside = text
+        .get_ref()
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'));
+    let Some(group) = inside.filter(|group| !group.contains(['{', '}'])) else {
+        notes
+            .bad_value(
+                &text.span(),
+                format!(
+                    "`{key}` must name one group of the trailer, not \"{}\"",
+                    shown(text.get_ref())
+                ),
+            )
+            .under(format!("as in \"{{{key}}}\""));
+        return None;
+    };
+    let groups = groups?;
+    if groups.contains(&group) {
+        return Some(group.to_owned());
+    }
+    let named = if groups.is_empty() {
+        "the trailer names no group; write them like (?<rows>\\d+)".to_owned()
+    } else {
+        format!("groups of the trailer: {}", groups.join(", "))
+    };
+    notes
+        .error(
+            codes::POLICY_UNKNOWN_GROUP,
+            &text.span(),
+            format!(
+                "`{key}` names group {{{}}}, which the trailer does not have",
+                shown(group)
+            ),
+        )
+        .under("no such group")
+        .perhaps(nearest(group, groups.iter().copied()))
+        .advise(named);
+    None
+}
+
+// === [[feed.test]] ===
+
+fn tests(feed: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> Vec<Test> {
+    let tables = feed.tables("test", "[[feed.test]]", notes);
+    tables
+        .into_iter()
+        .enumerate()
+        .filter_map(|(index, (map, span))| {
+            let place = format!("test {} of {}", index + 1, feed.place());
+            test(
+                &Table::open(map, span, place, &TEST_KEYS, notes),
+                pattern,
+                notes,
+            )
+        })
+        .collect()
+}
+
+fn test(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> Option<Test> {
+    const VERDICTS: &[(&str, Expect)] = &[
+        ("accepted", Expect::Accepted),
+        ("rejected", Expect::Rejected),
+    ];
+    let file = table.need_text("file", "file = \"acme/orders_20261120.csv\"", notes);
+    if let Some(file) = &file {
+        check_test_path(file, notes);
+    }
+    let name = table.text("as", notes);
+    table.need_text("expect", "expect = \"accepted\"", notes)?;
+    let expect = table.word("expect", VERDICTS, &["held"], notes);
+    let codes = table
+        .texts("codes", notes)
+        .map_or_else(Vec::new, Spanned::into_inner);
+    note_repeats("codes", &codes, notes);
+    for code in &codes {
+        check_code(code, expect.as_ref().map(|e| *e.get_ref()), notes);
+    }
+    let file = file?;
+    let span = name.as_ref().unwrap_or(&file).span();
+    let test = FeedTest {
+        file: (*file.get_ref()).to_owned(),
+        name: name.map(|name| (*name.get_ref()).to_owned()),
+        expect: expect?.into_inner(),
+        codes: codes
+            .iter()
+            .map(|code| (*code.get_ref()).to_owned())
+            .collect(),
+    };
+    let about_names = test.codes.iter().any(|code| code == Code::NoFeed.as_str());
+    if let Some(pattern) = pattern
+        && !about_names
+        && !pattern.regex.is_match(name_of(&test))
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &span,
+                format!(
+                    "`match` does not fit the name \"{}\"",
+                    shown(name_of(&test))
+                ),
+            )
+            .under("add as = \"...\", the name the file would arrive under");
+    }
+    Some(Test { test, span })
+}
+
+/// The name the file of a test arrives under.
+fn name_of(test: &FeedTest) -> &str {
+    match &test.name {
+        Some(name) => name,
+        None => test.file.rsplit('/').next().unwrap_or_default(),
+    }
+}
+
+fn check_test_path(file: &Spanned<&str>, notes: &mut Notes<'_>) {
+    let text = *file.get_ref();
+    let inside = VirtualPath::parse(text.as_bytes())
+        .is_ok_and(|path| path.as_str().strip_prefix('/') == Some(text) && !text.is_empty());
+    if !inside {
+        notes
+            .bad_value(
+                &file.span(),
+                format!("\"{}\" is no path below the policy folder", shown(text)),
+            )
+            .under("as in \"acme/orders_20261120.csv\"");
+    }
+}
+
+fn check_code(code: &Spanned<&str>, expect: Option<Expect>, notes: &mut Notes<'_>) {
+    match Code::find(code.get_ref()) {
+        None => {
+            let known = Code::ALL.map(Code::as_str);
+            let near = nearest(code.get_ref(), known.into_iter());
+            notes
+                .error(
+                    codes::POLICY_UNKNOWN_WORD,
+                    &code.span(),
+                    format!("there is no code \"{}\"", shown(code.get_ref())),
+                )
+                .under("sallyport help codes lists them")
+                .perhaps(near);
+        }
+        Some(found) if expect == Some(Expect::Accepted) && !found.is_warning() => {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &code.span(),
+                    format!("a file with {found} is never accepted"),
+                )
+                .under("write expect = \"rejected\", or remove the code");
+        }
+        Some(_) => {}
+    }
+}
+
+/// A test file that an earlier feed would take shows that the order of the feeds is wrong.
+fn warn_shadowed(feeds: &[Option<(Feed, Vec<Span>)>], notes: &mut Notes<'_>) {
+    for (index, (feed, spans)) in feeds.iter().flatten().enumerate() {
+        for (test, span) in feed.tests.iter().zip(spans) {
+            let name = name_of(test);
+            let earlier = feeds
+                .iter()
+                .flatten()
+                .take(index)
+                .find(|(earlier, _)| earlier.pattern.is_match(name));
+            if let Some((earlier, _)) = earlier {
+                notes
+                    .warn(
+                        codes::POLICY_SHADOWED,
+                        span,
+                        format!(
+                            "\"{}\" goes to feed \"{}\", which stands before feed \"{}\"",
+                            shown(name),
+                            earlier.id,
+                            feed.id
+                        ),
+                    )
+                    .under("the first feed that matches takes the file");
+            }
+        }
+    }
+}
+
+/// A name or id, or a mistake that says what one looks like.
+fn term<T>(
+    text: &Spanned<&str>,
+    key: &str,
+    parse: impl Fn(&str) -> Result<T, BadTerm>,
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    parse(text.get_ref())
+        .map_err(|bad| {
+            notes
+                .bad_value(
+                    &text.span(),
+                    format!("`{key}` = \"{}\" is no {}", shown(text.get_ref()), bad.what),
+                )
+                .under(bad.why);
+        })
+        .ok()
+}

@@ -1,0 +1,345 @@
+//! The compiled contract: what a file of one feed must be, ready for inspection.
+//!
+//! Built only by [`crate::policy::compile`]; by then every pattern compiles, every bound is
+//! ordered and every name is unique. Inspection reads it and never asks policy text again.
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+
+use crate::terms::ids::DomainName;
+
+/// What a file of one feed must be.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    /// How text becomes characters.
+    pub encoding: Encoding,
+    /// What a leading byte order mark means.
+    pub bom: Bom,
+    /// Compressions taken, by what the first bytes are.
+    pub compression: Vec<Compression>,
+    /// Decompressed over compressed size, at most.
+    pub ratio_max: u64,
+    /// Decompressed bytes, at most.
+    pub output_bytes_max: u64,
+    /// The file's shape.
+    pub format: Format,
+    /// The rules for its rows; `None` only for [`Format::Opaque`].
+    pub schema: Option<Schema>,
+    /// A trailer line with control totals.
+    pub trailer: Option<Trailer>,
+}
+
+/// Character encodings taken. More come with later contracts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// RFC 3629.
+    Utf8,
+}
+
+/// What to do with a byte order mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bom {
+    /// A finding.
+    Reject,
+    /// Left out of the output.
+    Strip,
+}
+
+/// A compression, named by what the first bytes are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952, one or more members.
+    Gzip,
+    /// As it is.
+    None,
+}
+
+/// The shape of a file.
+#[derive(Clone, Debug)]
+pub enum Format {
+    /// RFC 4180, strictly, in the dialect given.
+    Csv(Dialect),
+    /// Name, size and digest only; delivered unchanged.
+    Opaque,
+}
+
+/// The CSV dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dialect {
+    /// One ASCII byte between cells.
+    pub delimiter: u8,
+    /// One ASCII byte around cells that need it; doubled inside.
+    pub quote: u8,
+    /// The first record is the header.
+    pub header: Header,
+    /// Which line ends are taken.
+    pub newline: Newline,
+}
+
+/// Whether a file starts with labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Header {
+    /// No labels: columns are taken in the contract's order.
+    Absent,
+    /// The first record names the columns.
+    Present,
+}
+
+/// Line ends taken. CR alone never ends a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newline {
+    /// CRLF or LF; both in one file is a warning.
+    Any,
+    /// CRLF only.
+    Crlf,
+    /// LF only.
+    Lf,
+}
+
+/// The rules for rows.
+#[derive(Clone, Debug)]
+pub struct Schema {
+    /// The columns, in the contract's order; names and aliases are unique.
+    pub columns: Vec<Column>,
+    /// How the header's set of labels must relate to the contract's (Table Schema v2 words).
+    pub fields_match: FieldsMatch,
+    /// How a label is compared with a name.
+    pub header_match: HeaderMatch,
+    /// What a label no column has means.
+    pub extra_columns: ExtraColumns,
+    /// What a column without a label means.
+    pub missing_columns: MissingColumns,
+    /// Cells that mean "no value"; the empty cell unless policy says otherwise.
+    pub missing_values: Vec<String>,
+    /// Rows, at least.
+    pub rows_min: u64,
+    /// Indexes into `columns` that together are unique and never null; empty: no key.
+    pub primary_key: Vec<usize>,
+    /// Longest cell, bytes.
+    pub field_bytes_max: usize,
+    /// Longest record, bytes.
+    pub record_bytes_max: usize,
+    /// Most columns of the header.
+    pub columns_max: usize,
+}
+
+/// Table Schema v2 `fieldsMatch`: F the contract's columns, D the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldsMatch {
+    /// D = F, any order.
+    Equal,
+    /// D = F, same order.
+    Exact,
+    /// D and F share at least one column.
+    Partial,
+    /// D contains F.
+    Subset,
+    /// F contains D.
+    Superset,
+}
+
+/// How labels are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderMatch {
+    /// ASCII and Unicode case ignored.
+    Case,
+    /// Byte for byte.
+    Exact,
+    /// White space around ignored.
+    Trim,
+    /// Both.
+    TrimCase,
+}
+
+/// What a column the contract does not know means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExtraColumns {
+    /// Left out of the output.
+    Drop,
+    /// Copied to the output unchecked; policy must ask for it by name.
+    Keep,
+    /// A finding.
+    Reject,
+}
+
+/// What a column the file does not have means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MissingColumns {
+    /// Every cell is null; a finding all the same for a required or tokenized column.
+    Null,
+    /// A finding.
+    Reject,
+}
+
+/// One column.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// The label, and the output's label.
+    pub name: String,
+    /// Other labels taken for it.
+    pub aliases: Vec<String>,
+    /// What its cells are.
+    pub kind: Kind,
+    /// A cell must not be null.
+    pub required: bool,
+    /// No value occurs twice (null does not count).
+    pub unique: bool,
+    /// The whole cell must match; compiled anchored at both ends.
+    pub pattern: Option<Regex>,
+    /// The pattern as written in the policy, for messages.
+    pub pattern_text: Option<String>,
+    /// The only values taken, in the policy's order; empty: any.
+    pub values: Vec<String>,
+    /// The same for look-up.
+    pub values_set: BTreeSet<String>,
+    /// Lowest value, in the column's type.
+    pub minimum: Option<Bound>,
+    /// Highest value, in the column's type.
+    pub maximum: Option<Bound>,
+    /// Fewest characters.
+    pub length_min: Option<usize>,
+    /// Most characters.
+    pub length_max: Option<usize>,
+    /// Values are shown as shape only, everywhere.
+    pub sensitive: bool,
+    /// Values are replaced before anything is stored. Implies `sensitive`.
+    pub token: Option<TokenRule>,
+}
+
+/// What a cell is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `true`/`false` in the words the policy lists.
+    Boolean {
+        /// Words for true.
+        yes: Vec<String>,
+        /// Words for false.
+        no: Vec<String>,
+    },
+    /// A calendar date in one of the `strftime` formats.
+    Date {
+        /// Formats, tried in order.
+        formats: Vec<String>,
+    },
+    /// A moment in one of the `strftime` formats.
+    DateTime {
+        /// Formats, tried in order.
+        formats: Vec<String>,
+    },
+    /// At most `precision` digits, `scale` of them after the point; exact, never a float.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, up to `precision`.
+        scale: u8,
+    },
+    /// An optional minus and digits, within i128.
+    Integer,
+    /// Text, of a known shape or free.
+    Text(TextFormat),
+}
+
+/// Known shapes of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextFormat {
+    /// Free.
+    Any,
+    /// `local@domain` as mail systems take it (RFC 5321 dot-atom; no quoted local parts).
+    Email,
+    /// ISO 13616, mod 97 checked.
+    Iban,
+    /// A payment card number: 12 to 19 digits, Luhn checked.
+    Pan,
+    /// RFC 9562, hyphenated.
+    Uuid,
+}
+
+/// A bound in the column's own type, with the text the policy wrote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// As written.
+    pub text: String,
+    /// Comparable: integers as they are, decimals scaled to the column's scale, dates as days
+    /// and moments as microseconds since 1970 (moments without an offset as if UTC).
+    pub value: i128,
+}
+
+/// How a column is tokenized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRule {
+    /// The construction.
+    pub kind: TokenKind,
+    /// The namespace; `None` for the unkeyed kinds.
+    pub domain: Option<DomainName>,
+    /// The part that stays readable.
+    pub keep: Keep,
+    /// Applied in this order before a keyed kind.
+    pub normalise: Vec<Normalise>,
+    /// Empty and null cells are tokenized as well.
+    pub tokenise_empty: bool,
+}
+
+/// The constructions of this build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TokenKind {
+    /// AES-256-CMAC, SP 800-38B; the default.
+    Cmac,
+    /// The column is left out of the output.
+    Drop,
+    /// HMAC-SHA-256, RFC 2104.
+    Hmac,
+    /// Every character but the kept ones becomes `*`.
+    Mask,
+    /// The cell becomes empty.
+    Redact,
+}
+
+/// The part of a value that stays readable, and is part of the keyed input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// What follows the last `@`, with it.
+    Domain,
+    /// The first N characters.
+    First(usize),
+    /// The last N characters.
+    Last(usize),
+    /// Nothing.
+    None,
+}
+
+/// Steps that make equal what people mean as equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Normalise {
+    /// Only the digits 0-9 stay.
+    Digits,
+    /// Unicode lower case.
+    Lower,
+    /// White space around removed.
+    Trim,
+}
+
+/// The last line of a file, with control totals. It is not a row and not in the output.
+#[derive(Clone, Debug)]
+pub struct Trailer {
+    /// Matches the whole physical last line, without its line end.
+    pub pattern: Regex,
+    /// The group that holds the row count.
+    pub rows: Option<String>,
+    /// Sums: index of an integer or decimal column, and the group that holds its sum.
+    pub sums: Vec<(usize, String)>,
+}
+
+// === impl Contract ===
+
+impl Contract {
+    /// The domains whose keys inspection needs, each once, in order.
+    #[must_use]
+    pub fn domains(&self) -> BTreeSet<DomainName> {
+        self.schema
+            .iter()
+            .flat_map(|schema| &schema.columns)
+            .filter_map(|column| column.token.as_ref()?.domain.clone())
+            .collect()
+    }
+}

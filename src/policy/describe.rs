@@ -1,0 +1,402 @@
+//! A feed in words, for the partner who has to make its files: plain ASCII, 78 columns, nothing
+//! about stores, keys or token domains.
+
+use crate::policy::contract::{
+    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Header,
+    HeaderMatch, Keep, Kind, MissingColumns, Newline, Schema, TextFormat, TokenKind,
+};
+use crate::policy::feed::{Feed, SameContent, SameName};
+use crate::policy::text::human_size;
+
+/// Longest line of the text, characters.
+const WIDTH: usize = 78;
+/// Where the explanations start.
+const INDENT: usize = 14;
+
+/// The file specification of a feed, as partners read it under `/help`. Lines end in a line
+/// feed.
+#[must_use]
+pub fn describe(feed: &Feed) -> String {
+    let mut page = Page::default();
+    let contract = &feed.contract;
+    page.put(0, &format!("Files of feed {}", feed.id));
+    page.gap();
+    match &feed.example {
+        Some(example) => {
+            page.entry("File name", &format!("like {example}"));
+            page.entry(
+                "",
+                &format!("the whole name must match {}", feed.pattern_text),
+            );
+        }
+        None => page.entry(
+            "File name",
+            &format!("the whole name must match {}", feed.pattern_text),
+        ),
+    }
+    page.entry(
+        "Size",
+        &format!("{} at most, as sent", human_size(feed.bytes_max)),
+    );
+    page.entry("Format", &format_words(contract));
+    page.entry("Sent again", &again_words(feed));
+    if let Some(schema) = &contract.schema {
+        rows(&mut page, contract, schema);
+    }
+    page.text
+}
+
+/// Lines of limited width.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+// === impl Page ===
+
+impl Page {
+    fn gap(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn entry(&mut self, label: &str, words: &str) {
+        self.put(INDENT, &format!("{label:<INDENT$}{words}"));
+    }
+
+    /// One paragraph: words go to the next line, indented, where they would be too wide.
+    fn put(&mut self, indent: usize, words: &str) {
+        let plain = ascii(words);
+        let mut width = 0;
+        let mut fresh = true;
+        for word in plain.split_inclusive(' ') {
+            let length = word.trim_end().len();
+            if width + length > WIDTH && !fresh {
+                self.end_line();
+                self.text.push_str(&" ".repeat(indent));
+                width = indent;
+            }
+            // A word wider than the page, as a long pattern, is cut into pieces.
+            let mut rest = word;
+            while width + rest.trim_end().len() > WIDTH {
+                let (head, tail) = rest.split_at_checked(WIDTH - width).unwrap_or((rest, ""));
+                self.text.push_str(head);
+                self.end_line();
+                self.text.push_str(&" ".repeat(indent));
+                width = indent;
+                rest = tail;
+            }
+            self.text.push_str(rest);
+            width += rest.len();
+            fresh = false;
+        }
+        self.end_line();
+    }
+
+    fn end_line(&mut self) {
+        self.text.truncate(self.text.trim_end_matches(' ').len());
+        self.text.push('\n');
+    }
+}
+
+/// Other characters as `\u{..}`.
+fn ascii(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_ascii() && !c.is_ascii_control() {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out
+}
+
+fn format_words(contract: &Contract) -> String {
+    let Format::Csv(dialect) = &contract.format else {
+        return "any; the file is passed on as it is".to_owned();
+    };
+    let mut parts = vec![
+        "CSV (RFC 4180)".to_owned(),
+        match contract.bom {
+            Bom::Strip => "UTF-8",
+            Bom::Reject => "UTF-8 without byte order mark",
+        }
+        .to_owned(),
+    ];
+    parts.extend(dialect_words(*dialect));
+    let compressions: Vec<&str> = contract
+        .compression
+        .iter()
+        .map(|compression| match compression {
+            Compression::None => "plain",
+            Compression::Gzip => "gzip",
+        })
+        .collect();
+    parts.push(compressions.join(" or "));
+    parts.join(", ")
+}
+
+fn dialect_words(dialect: Dialect) -> [String; 4] {
+    [
+        format!("{} between cells", character(dialect.delimiter)),
+        format!(
+            "{} around cells that need it, doubled inside",
+            character(dialect.quote)
+        ),
+        match dialect.header {
+            Header::Present => "the first line names the columns",
+            Header::Absent => "no header line",
+        }
+        .to_owned(),
+        match dialect.newline {
+            Newline::Any => "lines end in LF or CR LF",
+            Newline::Lf => "lines end in LF",
+            Newline::Crlf => "lines end in CR LF",
+        }
+        .to_owned(),
+    ]
+}
+
+fn character(byte: u8) -> String {
+    match byte {
+        b'\t' => "a tab".to_owned(),
+        b' ' => "a blank".to_owned(),
+        b',' => "a comma".to_owned(),
+        b';' => "a semicolon".to_owned(),
+        b'|' => "a bar |".to_owned(),
+        b'"' => "double quotes".to_owned(),
+        b'\'' => "single quotes".to_owned(),
+        other => char::from(other).to_string(),
+    }
+}
+
+fn again_words(feed: &Feed) -> String {
+    let content = match feed.same_content {
+        SameContent::Allow => "the same content counts as a new file",
+        SameContent::Known => "the same content is answered with OK and not taken twice",
+        SameContent::Reject => "the same content is refused",
+    };
+    let name = match feed.same_name {
+        SameName::Allow => "a name may be used again",
+        SameName::Reject => "a name may be used once",
+        SameName::Replace => "a new file of the same name replaces the older one",
+    };
+    format!("{content}; {name}")
+}
+
+fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
+    page.entry("Rows", &format!("{} at least", schema.rows_min));
+    if !schema.primary_key.is_empty() {
+        let names: Vec<&str> = schema
+            .primary_key
+            .iter()
+            .filter_map(|index| Some(schema.columns.get(*index)?.name.as_str()))
+            .collect();
+        page.entry(
+            "Key",
+            &format!("{}: never empty, never twice", names.join(" + ")),
+        );
+    }
+    if let Some(trailer) = &contract.trailer {
+        let mut told = Vec::new();
+        if let Some(group) = &trailer.rows {
+            told.push(format!("{group} is the number of rows"));
+        }
+        for (index, group) in &trailer.sums {
+            if let Some(column) = schema.columns.get(*index) {
+                told.push(format!("{group} is the sum of {}", column.name));
+            }
+        }
+        page.entry("Last line", &trailer_pattern(trailer.pattern.as_str()));
+        if !told.is_empty() {
+            page.entry("", &told.join(", "));
+        }
+    }
+    if schema.missing_values != [String::new()] {
+        let words: Vec<String> = schema
+            .missing_values
+            .iter()
+            .map(|value| {
+                if value.is_empty() {
+                    "an empty cell".to_owned()
+                } else {
+                    format!("{value:?}")
+                }
+            })
+            .collect();
+        let said = if words.is_empty() {
+            "nothing: an empty cell is text".to_owned()
+        } else {
+            words.join(" or ")
+        };
+        page.entry("No value", &said);
+    }
+    page.gap();
+    page.put(0, &format!("Columns: {}", columns_words(contract, schema)));
+    page.gap();
+    let widest = schema
+        .columns
+        .iter()
+        .map(|c| ascii(&c.name).len())
+        .max()
+        .unwrap_or(0);
+    let column_width = widest.min(24) + 2;
+    for column in &schema.columns {
+        let name = format!("  {:<column_width$}", ascii(&column.name));
+        page.put(column_width + 2, &format!("{name}{}", column_words(column)));
+    }
+}
+
+/// The pattern without the anchors and the spelling of digits that the compiler gave it.
+fn trailer_pattern(pattern: &str) -> String {
+    pattern
+        .strip_prefix("^(?:")
+        .and_then(|rest| rest.strip_suffix(")$"))
+        .unwrap_or(pattern)
+        .replace("[0-9]", r"\d")
+}
+
+fn columns_words(contract: &Contract, schema: &Schema) -> String {
+    if matches!(&contract.format, Format::Csv(dialect) if dialect.header == Header::Absent) {
+        return "in this order.".to_owned();
+    }
+    let set = match schema.fields_match {
+        FieldsMatch::Equal => "all of these, in any order",
+        FieldsMatch::Exact => "all of these, in this order",
+        FieldsMatch::Partial => "at least one of these, in any order",
+        FieldsMatch::Subset => "all of these, others may stand beside them",
+        FieldsMatch::Superset => "some of these, no others",
+    };
+    let labels = match schema.header_match {
+        HeaderMatch::Exact => "labels are written exactly so",
+        HeaderMatch::Case => "capitals do not matter in labels",
+        HeaderMatch::Trim => "blanks around labels do not matter",
+        HeaderMatch::TrimCase => "capitals and blanks around labels do not matter",
+    };
+    let extra = match schema.extra_columns {
+        ExtraColumns::Drop => "; other columns are left out",
+        ExtraColumns::Keep => "; other columns are passed on",
+        ExtraColumns::Reject => "",
+    };
+    let missing = match schema.missing_columns {
+        MissingColumns::Null => "; a column that is not there counts as empty",
+        MissingColumns::Reject => "",
+    };
+    format!("{set}; {labels}{extra}{missing}.")
+}
+
+fn column_words(column: &Column) -> String {
+    let mut parts = vec![kind_words(&column.kind)];
+    parts.push(
+        if column.required {
+            "required"
+        } else {
+            "may be empty"
+        }
+        .to_owned(),
+    );
+    if column.unique {
+        parts.push("no value twice".to_owned());
+    }
+    if !column.values.is_empty() {
+        parts.push(format!("one of {}", column.values.join(" ")));
+    }
+    if let Some(pattern) = &column.pattern_text {
+        parts.push(format!("the whole cell matches {pattern}"));
+    }
+    if let Some(low) = &column.minimum {
+        parts.push(format!("{} or more", low.text));
+    }
+    if let Some(high) = &column.maximum {
+        parts.push(format!("{} or less", high.text));
+    }
+    match (column.length_min, column.length_max) {
+        (Some(low), Some(high)) => parts.push(format!("{low} to {high} characters")),
+        (Some(low), None) => parts.push(format!("{low} characters or more")),
+        (None, Some(high)) => parts.push(format!("{high} characters or fewer")),
+        (None, None) => {}
+    }
+    if !column.aliases.is_empty() {
+        parts.push(format!("also labelled {}", column.aliases.join(", ")));
+    }
+    if let Some(rule) = &column.token {
+        let kept = match rule.keep {
+            Keep::None => String::new(),
+            Keep::Domain => ", all but its domain".to_owned(),
+            Keep::First(count) => format!(", all but the first {count}"),
+            Keep::Last(count) => format!(", all but the last {count}"),
+        };
+        parts.push(match rule.kind {
+            TokenKind::Cmac | TokenKind::Hmac => format!("stored as a token{kept}"),
+            TokenKind::Mask => format!("stored masked{kept}"),
+            TokenKind::Redact | TokenKind::Drop => "not stored".to_owned(),
+        });
+    }
+    parts.join("; ")
+}
+
+fn kind_words(kind: &Kind) -> String {
+    match kind {
+        Kind::Text(TextFormat::Any) => "text".to_owned(),
+        Kind::Text(TextFormat::Email) => "e-mail address".to_owned(),
+        Kind::Text(TextFormat::Iban) => "IBAN without blanks".to_owned(),
+        Kind::Text(TextFormat::Pan) => "card number, digits only".to_owned(),
+        Kind::Text(TextFormat::Uuid) => "UUID with hyphens".to_owned(),
+        Kind::Integer => "whole number, digits only".to_owned(),
+        Kind::Decimal { precision, scale } => format!(
+            "decimal number, a point and no commas, {} digits before and {scale} after it at most",
+            precision.saturating_sub(*scale)
+        ),
+        Kind::Boolean { yes, no } => format!("{} or {}", yes.join("/"), no.join("/")),
+        Kind::Date { formats } => format!("date as {}", formats.join(" or ")),
+        Kind::DateTime { formats } => format!("date and time as {}", formats.join(" or ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::compile;
+
+    fn described(file: &str, text: &str) -> String {
+        let (policy, _) = compile(file, text).unwrap();
+        policy.feeds.iter().map(|feed| describe(feed)).collect()
+    }
+
+    #[test]
+    fn the_shipped_orders_feed_reads_as_a_specification() {
+        let text = described("acme.toml", include_str!("../../policies/acme.toml"));
+        for line in [
+            "Files of feed orders",
+            "File name     like orders_20261120.csv",
+            "  country     text; required; one of DE AT CH",
+            "  email       e-mail address; may be empty; also labelled e-mail; stored as a",
+            "              token, all but its domain",
+            r"Last line     TRL,(?<rows>\d+),(?<sum_amount>[\d.]+)",
+            "              rows is the number of rows, sum_amount is the sum of amount",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n---\n{text}");
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_a_page_and_all_is_ascii() {
+        let long = "x".repeat(200);
+        let policy = format!(
+            "version = 1\n[partner]\nid = \"acme\"\n[[feed]]\nid = \"f\"\nmatch = '{long}'\n\
+             store = \"lake\"\nkey = \"{{submission}}\"\n[feed.schema]\ncolumns = [\n\
+             {{ name = \"Gr\u{f6}\u{df}e\", type = \"string\", enum = [\"{long}\", \"b\"] }}]\n"
+        );
+        let shipped = include_str!("../../policies/globex.toml");
+        for text in [
+            described("acme.toml", &policy),
+            described("globex.toml", shipped),
+        ] {
+            assert!(text.is_ascii());
+            for line in text.lines() {
+                assert!(line.len() <= WIDTH, "{}: {line}", line.len());
+                assert_eq!(line, line.trim_end());
+            }
+        }
+    }
+}
