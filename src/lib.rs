@@ -16,3 +16,12 @@ pub mod seal;
 
 /// Rank 1, pure given keys. Values in, tokens out; one file per kind.
 pub mod tokens;
+
+/// Rank 2, pure. The main config.
+pub mod config;
+
+/// Rank 2, pure. Bytes in; findings and tokenized bytes out, the same for every cut.
+pub mod inspect;
+
+/// Rank 2, pure. Packets in, actions out; no socket.
+pub mod wire;

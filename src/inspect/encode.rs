@@ -1,0 +1,390 @@
+//! Accepted rows out again: CSV in UTF-8 with LF, under the contract's labels.
+//!
+//! Columns stand in the order they are given in, whatever the file's. A cell is quoted only
+//! where it must be; everything that needs no change is copied in runs. Values of token columns
+//! are replaced here and nowhere are they copied.
+
+use crate::inspect::csv::{Cell, Form, Record};
+use crate::tokens::{TokenFault, Tokenizer};
+
+/// Writes the rows of one file.
+pub(crate) struct Writer {
+    delimiter: u8,
+    quote: u8,
+    /// Each with whether a delimiter goes before it.
+    steps: Vec<(bool, Step)>,
+    cells: usize,
+    tokens: Vec<TokenColumn>,
+    missing: Vec<String>,
+    scratch: String,
+    token: Vec<u8>,
+}
+
+/// Where a column of the output comes from.
+pub(crate) enum Output {
+    /// The cell at this place of the file's rows, as it is.
+    Copy(usize),
+    /// Nowhere: the file lacks the column.
+    Empty,
+    /// The cell at this place, replaced, or counted and left out.
+    Token(usize, Box<TokenColumn>),
+}
+
+/// A column whose values never leave.
+pub(crate) struct TokenColumn {
+    /// The column's name.
+    pub(crate) name: String,
+    /// `None`: the whole column is left out.
+    pub(crate) tokenizer: Option<Tokenizer>,
+    /// No value is tokenized, too.
+    pub(crate) tokenise_empty: bool,
+    /// Values so far.
+    pub(crate) values: u64,
+    /// Its place in the file's rows.
+    at: usize,
+}
+
+/// One part of an output row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// These places of the file's row, the last included.
+    Copy { first: usize, last: usize },
+    /// Counts values and writes nothing.
+    Count(usize),
+    /// A column the file lacks.
+    Empty,
+    /// A token.
+    Token(usize),
+}
+
+/// A value that has no token, by its place in the row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoToken {
+    /// The cell's place.
+    pub(crate) at: usize,
+    /// Why.
+    pub(crate) fault: TokenFault,
+}
+
+// === impl TokenColumn ===
+
+impl TokenColumn {
+    /// A token column; its place is known once the writer has it.
+    pub(crate) fn new(name: &str, tokenizer: Option<Tokenizer>, tokenise_empty: bool) -> Self {
+        Self {
+            name: name.to_owned(),
+            tokenizer,
+            tokenise_empty,
+            values: 0,
+            at: 0,
+        }
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// `outputs`: the columns of the output, in order; `missing`: the cells that mean "no value".
+    pub(crate) fn new(delimiter: u8, quote: u8, outputs: Vec<Output>, missing: &[String]) -> Self {
+        let mut steps = Vec::new();
+        let mut tokens = Vec::new();
+        for output in outputs {
+            match output {
+                Output::Copy(at) => match steps.last_mut() {
+                    Some(Step::Copy { last, .. }) if *last + 1 == at => *last = at,
+                    _ => steps.push(Step::Copy {
+                        first: at,
+                        last: at,
+                    }),
+                },
+                Output::Empty => steps.push(Step::Empty),
+                Output::Token(at, column) => {
+                    steps.push(match column.tokenizer {
+                        Some(_) => Step::Token(tokens.len()),
+                        None => Step::Count(tokens.len()),
+                    });
+                    tokens.push(TokenColumn { at, ..*column });
+                }
+            }
+        }
+        let width = |step: &Step| match step {
+            Step::Copy { first, last } => last - first + 1,
+            Step::Count(_) => 0,
+            Step::Empty | Step::Token(_) => 1,
+        };
+        let mut cells = 0;
+        let steps = steps
+            .into_iter()
+            .map(|step| {
+                let before = cells;
+                cells += width(&step);
+                (before > 0 && cells > before, step)
+            })
+            .collect();
+        Self {
+            delimiter,
+            quote,
+            steps,
+            cells,
+            tokens,
+            missing: missing.to_vec(),
+            scratch: String::new(),
+            token: Vec::new(),
+        }
+    }
+
+    /// Values tokenized so far, by column.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.tokens
+            .iter()
+            .map(|column| (column.name.as_str(), column.values))
+    }
+
+    /// Writes the labels.
+    pub(crate) fn labels<'l>(&self, labels: impl Iterator<Item = &'l str>, out: &mut Vec<u8>) {
+        for (number, label) in labels.enumerate() {
+            if number > 0 {
+                out.push(self.delimiter);
+            }
+            self.cell(label.as_bytes(), out);
+        }
+        out.push(b'\n');
+    }
+
+    /// Writes one row that was found good. Nothing is written when a value has no token.
+    pub(crate) fn row(
+        &mut self,
+        text: &str,
+        record: &Record,
+        cells: &[Cell],
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoToken> {
+        let start = out.len();
+        for at in 0..self.steps.len() {
+            let Some((delimited, step)) = self.steps.get(at).copied() else {
+                break;
+            };
+            if delimited {
+                out.push(self.delimiter);
+            }
+            let result = match step {
+                Step::Copy { first, last } => {
+                    self.copy(
+                        text,
+                        record,
+                        cells.get(first..=last).unwrap_or_default(),
+                        out,
+                    );
+                    Ok(())
+                }
+                Step::Empty => Ok(()),
+                Step::Count(column) | Step::Token(column) => self.replace(column, text, cells, out),
+            };
+            if let Err(fault) = result {
+                out.truncate(start);
+                return Err(fault);
+            }
+        }
+        if self.cells == 1 && out.len() == start {
+            // A lone empty cell is quoted: a blank line would be no row.
+            out.extend_from_slice(&[self.quote, self.quote]);
+        }
+        out.push(b'\n');
+        Ok(())
+    }
+
+    fn copy(&self, text: &str, record: &Record, cells: &[Cell], out: &mut Vec<u8>) {
+        let bytes = text.as_bytes();
+        if let (true, [first, .., last] | [first @ last]) = (record.is_plain, cells) {
+            // Cells and the delimiters between them are already what they should be.
+            out.extend_from_slice(bytes.get(first.start()..last.end()).unwrap_or_default());
+            return;
+        }
+        for (number, cell) in cells.iter().enumerate() {
+            if number > 0 {
+                out.push(self.delimiter);
+            }
+            let content = bytes.get(cell.start()..cell.end()).unwrap_or_default();
+            match cell.form {
+                Form::Plain => out.extend_from_slice(content),
+                Form::Quoted => self.cell(content, out),
+                Form::Escaped => {
+                    // The content is still doubled as it must be.
+                    out.push(self.quote);
+                    out.extend_from_slice(content);
+                    out.push(self.quote);
+                }
+            }
+        }
+    }
+
+    fn replace(
+        &mut self,
+        column: usize,
+        text: &str,
+        cells: &[Cell],
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoToken> {
+        let Some(column) = self.tokens.get_mut(column) else {
+            return Ok(());
+        };
+        let Some(cell) = cells.get(column.at) else {
+            return Ok(());
+        };
+        let value = cell.text(text, self.quote, &mut self.scratch);
+        let is_null = self.missing.iter().any(|missing| missing == value);
+        let tokenise = !is_null || column.tokenise_empty;
+        if tokenise {
+            column.values += 1;
+        }
+        self.token.clear();
+        match &mut column.tokenizer {
+            None => return Ok(()),
+            Some(tokenizer) if tokenise => {
+                tokenizer
+                    .token(value, &mut self.token)
+                    .map_err(|fault| NoToken {
+                        at: column.at,
+                        fault,
+                    })?;
+            }
+            Some(_) => self.token.extend_from_slice(value.as_bytes()),
+        }
+        self.cell(&self.token, out);
+        Ok(())
+    }
+
+    /// One cell from plain text, quoted where it must be.
+    fn cell(&self, text: &[u8], out: &mut Vec<u8>) {
+        let needs_quotes = memchr::memchr3(self.delimiter, self.quote, b'\n', text).is_some()
+            || memchr::memchr(b'\r', text).is_some();
+        if !needs_quotes {
+            out.extend_from_slice(text);
+            return;
+        }
+        out.push(self.quote);
+        for piece in text.split_inclusive(|byte| *byte == self.quote) {
+            out.extend_from_slice(piece);
+            if piece.ends_with(&[self.quote]) {
+                out.push(self.quote);
+            }
+        }
+        out.push(self.quote);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::csv::{Bounds, Index, Scanner};
+    use crate::policy::contract::{
+        Dialect, Header, Keep, Newline, Normalise, TokenKind, TokenRule,
+    };
+    use crate::tokens::TokenKeys;
+
+    fn mask(at: usize, name: &str, tokenise_empty: bool) -> Output {
+        let rule = TokenRule {
+            kind: TokenKind::Mask,
+            domain: None,
+            keep: Keep::None,
+            normalise: Vec::<Normalise>::new(),
+            tokenise_empty,
+        };
+        let tokenizer = Tokenizer::new(&rule, &TokenKeys::default()).unwrap();
+        Output::Token(
+            at,
+            Box::new(TokenColumn::new(name, Some(tokenizer), tokenise_empty)),
+        )
+    }
+
+    fn drop(at: usize, name: &str) -> Output {
+        Output::Token(at, Box::new(TokenColumn::new(name, None, false)))
+    }
+
+    fn writer(outputs: Vec<Output>) -> Writer {
+        Writer::new(b',', b'"', outputs, &[String::new()])
+    }
+
+    fn rows(writer: &mut Writer, text: &str) -> String {
+        let dialect = Dialect {
+            delimiter: b',',
+            quote: b'"',
+            header: Header::Absent,
+            newline: Newline::Any,
+        };
+        let bounds = Bounds {
+            cell_bytes_max: 100,
+            record_bytes_max: 1000,
+            columns_max: 10,
+        };
+        let mut index = Index::default();
+        let mut scanner = Scanner::new(dialect, bounds);
+        scanner.scan(text.as_bytes(), &mut index).unwrap();
+        scanner.end(&mut index).unwrap();
+        let mut out = Vec::new();
+        for record in &index.records {
+            writer
+                .row(text, record, index.cells(record), &mut out)
+                .unwrap();
+        }
+        String::from_utf8(out).unwrap()
+    }
+
+    #[track_caller]
+    fn check(outputs: Vec<Output>, text: &str, expect: &str) {
+        assert_eq!(rows(&mut writer(outputs), text), expect, "{text:?}");
+    }
+
+    #[test]
+    fn cells_are_quoted_only_where_they_must_be() {
+        let copy = || vec![Output::Copy(0), Output::Copy(1)];
+        check(copy(), "a,b\r\n,\n", "a,b\n,\n");
+        check(copy(), "\"a\",\" b \"\n", "a, b \n");
+        check(copy(), "\"a,b\",\"c\"\"d\"\n", "\"a,b\",\"c\"\"d\"\n");
+        check(copy(), "\"a\nb\",\"c\rd\"\n", "\"a\nb\",\"c\rd\"\n");
+        check(copy(), "\"\",\"\"\"\"\n", ",\"\"\"\"\n");
+        check(copy(), "\"'\",\"\t\"\n", "',\t\n");
+    }
+
+    #[test]
+    fn a_lone_empty_cell_never_becomes_a_blank_line() {
+        check(vec![Output::Copy(0)], "\"\"\na\n", "\"\"\na\n");
+        check(vec![Output::Copy(0)], ",x\n", "\"\"\n");
+        check(vec![mask(0, "m", false), drop(1, "d")], ",x\n", "\"\"\n");
+    }
+
+    #[test]
+    fn columns_left_out_leave_no_delimiter_and_absent_ones_are_empty() {
+        let outputs = || vec![drop(0, "d"), Output::Copy(1), Output::Copy(3)];
+        let mut more = outputs();
+        more.extend([Output::Empty, Output::Empty]);
+        check(more, "1,2,3,4\n", "2,4,,\n");
+        check(outputs(), "\"1\",\"2\",\"3\",\"4\"\n", "2,4\n");
+        check(vec![Output::Empty], "1,2\n", "\"\"\n");
+    }
+
+    #[test]
+    fn columns_leave_in_the_order_given() {
+        let outputs = vec![Output::Copy(2), Output::Copy(0), mask(1, "m", false)];
+        check(outputs, "a,b,c\n\"x,\",y,\"z\"\n", "c,a,*\nz,\"x,\",*\n");
+    }
+
+    #[test]
+    fn values_are_replaced_and_counted_and_no_value_stays_none() {
+        let mut writer = writer(vec![mask(0, "m", false), Output::Copy(1), drop(2, "d")]);
+        assert_eq!(
+            rows(&mut writer, "\"a\"\"b\",x,1\n,y,\nzz,\"z\",2\n"),
+            "***,x\n,y\n**,z\n"
+        );
+        let counts: Vec<(&str, u64)> = writer.tokens().collect();
+        assert_eq!(counts, [("m", 2), ("d", 2)]);
+    }
+
+    #[test]
+    fn labels_are_quoted_like_cells() {
+        let writer = writer(vec![Output::Copy(0)]);
+        let mut out = Vec::new();
+        writer.labels(["id", "a,b", "c\"d"].into_iter(), &mut out);
+        assert_eq!(out, b"id,\"a,b\",\"c\"\"d\"\n");
+    }
+}

@@ -1,0 +1,354 @@
+//! What a file comes in: as it is, or compressed. The first bytes decide, never the name.
+//!
+//! A file that is not what its contract takes is refused before anything inside is looked at,
+//! under the name of what it is. What was unpacked is judged like what was sent, so there are no
+//! archives in archives.
+
+use crate::inspect::gunzip::{self, Flow, Gunzip, GunzipFault};
+use crate::inspect::magic::{self, Sniffed};
+use crate::inspect::report::{Refused, Report, Sample};
+use crate::inspect::show;
+use crate::inspect::table::{self, Table, TableRules};
+use crate::policy::contract::{
+    Compression, Contract, ExtraColumns, FieldsMatch, Format, HeaderMatch, MissingColumns, Schema,
+    TokenKind,
+};
+use crate::terms::codes::Code;
+use crate::tokens::{TokenFault, TokenKeys, Tokenizer};
+
+/// The outermost stage.
+pub(crate) enum Envelope {
+    /// A file of rows.
+    Csv(Box<Csv>),
+    /// A file whose bytes nobody looks at; holds how many there were.
+    Opaque(u64),
+}
+
+/// A file of rows, perhaps compressed.
+pub(crate) struct Csv {
+    wrapping: Wrapping,
+    takes_gzip: bool,
+    takes_plain: bool,
+    ratio_max: u64,
+    output_bytes_max: u64,
+    contents: Contents,
+}
+
+/// How the bytes are wrapped.
+enum Wrapping {
+    /// Fewer than two bytes, all like gzip.
+    Unknown(Vec<u8>),
+    Gzip(Box<Gunzip>),
+    Plain,
+}
+
+/// The bytes inside.
+struct Contents {
+    /// First bytes, until they tell what the file is.
+    head: Option<Vec<u8>>,
+    /// Plain bytes are refused even when they are text.
+    is_refused: bool,
+    table: Table,
+}
+
+// === impl Envelope ===
+
+impl Envelope {
+    /// The stages for one contract.
+    ///
+    /// # Errors
+    /// [`TokenFault`] when a keyed column has no key.
+    pub(crate) fn new(
+        contract: &Contract,
+        keys: &TokenKeys,
+        seed: [u8; 16],
+    ) -> Result<Self, TokenFault> {
+        let dialect = match contract.format {
+            Format::Opaque => return Ok(Self::Opaque(0)),
+            Format::Csv(dialect) => dialect,
+        };
+        // Without rules no column is known, so that every file is refused.
+        let schema = contract.schema.clone().unwrap_or_else(no_columns);
+        let mut tokenizers = Vec::new();
+        for column in &schema.columns {
+            tokenizers.push(match &column.token {
+                Some(rule) if rule.kind != TokenKind::Drop => Some(Tokenizer::new(rule, keys)?),
+                Some(_) | None => None,
+            });
+        }
+        let rules = TableRules {
+            schema,
+            dialect,
+            bom: contract.bom,
+            trailer: contract.trailer.clone(),
+        };
+        let takes = |compression| contract.compression.contains(&compression);
+        Ok(Self::Csv(Box::new(Csv {
+            wrapping: Wrapping::Unknown(Vec::new()),
+            takes_gzip: takes(Compression::Gzip),
+            takes_plain: takes(Compression::None),
+            ratio_max: contract.ratio_max,
+            output_bytes_max: contract.output_bytes_max,
+            contents: Contents {
+                head: Some(Vec::new()),
+                is_refused: false,
+                table: Table::new(rules, tokenizers, seed),
+            },
+        })))
+    }
+
+    /// Takes the next bytes as sent.
+    ///
+    /// # Errors
+    /// [`Refused`] when the file is refused whatever follows.
+    pub(crate) fn push(
+        &mut self,
+        input: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        match self {
+            Self::Csv(csv) => csv.push(input, report, out),
+            Self::Opaque(bytes) => {
+                *bytes += u64::try_from(input.len()).unwrap_or(0);
+                out.extend_from_slice(input);
+                Ok(())
+            }
+        }
+    }
+
+    /// The last byte has been pushed, and nothing has refused the file.
+    pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) {
+        match self {
+            Self::Csv(csv) => {
+                if csv.finish(report, out).is_ok() {
+                    report.bytes_inspected = csv.contents.table.taken();
+                }
+            }
+            Self::Opaque(bytes) => report.bytes_inspected = *bytes,
+        }
+    }
+
+    /// Values tokenized, by column.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, u64)> {
+        let table = match self {
+            Self::Csv(csv) => Some(&csv.contents.table),
+            Self::Opaque(_) => None,
+        };
+        table.into_iter().flat_map(Table::tokens)
+    }
+}
+
+// === impl Csv ===
+
+impl Csv {
+    fn push(
+        &mut self,
+        input: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        if let Wrapping::Unknown(head) = &mut self.wrapping {
+            let missing = gunzip::MAGIC.len() - head.len();
+            let (now, rest) = input
+                .split_at_checked(missing.min(input.len()))
+                .unwrap_or((input, &[]));
+            head.extend_from_slice(now);
+            let is_short = head.len() < gunzip::MAGIC.len();
+            if is_short && gunzip::MAGIC.starts_with(head) {
+                return Ok(());
+            }
+            let head = std::mem::take(head);
+            self.wrapping = self.wrapping_of(&head);
+            self.unwrap(&head, report, out)?;
+            return self.unwrap(rest, report, out);
+        }
+        self.unwrap(input, report, out)
+    }
+
+    fn wrapping_of(&mut self, head: &[u8]) -> Wrapping {
+        if self.takes_gzip && head == gunzip::MAGIC {
+            return Wrapping::Gzip(Box::new(Gunzip::new(self.ratio_max, self.output_bytes_max)));
+        }
+        self.contents.is_refused = !self.takes_plain;
+        Wrapping::Plain
+    }
+
+    fn unwrap(
+        &mut self,
+        input: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let caps = self.caps();
+        let contents = &mut self.contents;
+        let gunzip = match &mut self.wrapping {
+            Wrapping::Unknown(_) | Wrapping::Plain => return contents.push(input, report, out),
+            Wrapping::Gzip(gunzip) => gunzip,
+        };
+        let mut refused = Ok(());
+        let result = gunzip.push(input, |text| {
+            refused = contents.push(text, report, out);
+            match refused {
+                Ok(()) => Flow::Go,
+                Err(_) => Flow::Stop,
+            }
+        });
+        refused?;
+        result.map_err(|fault| compression(fault, gunzip.given(), caps, report))
+    }
+
+    fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        if let Wrapping::Unknown(head) = &mut self.wrapping {
+            let head = std::mem::take(head);
+            if head.is_empty() {
+                self.wrapping = Wrapping::Plain;
+            } else {
+                self.wrapping = self.wrapping_of(&head);
+                self.unwrap(&head, report, out)?;
+            }
+        }
+        if let Wrapping::Gzip(gunzip) = &self.wrapping {
+            let given = gunzip.given();
+            gunzip
+                .finish()
+                .map_err(|fault| compression(fault, given, self.caps(), report))?;
+        }
+        self.contents.finish(report, out)
+    }
+
+    fn caps(&self) -> (u64, u64) {
+        (self.ratio_max, self.output_bytes_max)
+    }
+}
+
+// === impl Contents ===
+
+impl Contents {
+    fn push(
+        &mut self,
+        input: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let Some(head) = &mut self.head else {
+            return self.table.push(input, report, out);
+        };
+        let missing = magic::BYTES_MAX - head.len();
+        let (now, rest) = input
+            .split_at_checked(missing.min(input.len()))
+            .unwrap_or((input, &[]));
+        head.extend_from_slice(now);
+        let sniffed = magic::sniff(head, false);
+        self.decide(sniffed, report, out)?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.table.push(rest, report, out)
+    }
+
+    fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        if let Some(head) = &self.head {
+            if head.is_empty() && self.is_refused {
+                return Err(table::refuse_empty(0, report));
+            }
+            let sniffed = magic::sniff(head, true);
+            self.decide(sniffed, report, out)?;
+        }
+        self.table.finish(report, out)
+    }
+
+    fn decide(
+        &mut self,
+        sniffed: Sniffed,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let (code, detail, hint) = match sniffed {
+            Sniffed::Unknown => return Ok(()),
+            Sniffed::Text if self.is_refused => (
+                Code::FormatError,
+                "not gzip".to_owned(),
+                Some("Compress the file with gzip.".to_owned()),
+            ),
+            Sniffed::Text => {
+                let head = self.head.take().unwrap_or_default();
+                return self.table.push(&head, report, out);
+            }
+            Sniffed::Foreign(magic) => (
+                // Text in another encoding is text all the same.
+                if magic.name.starts_with("UTF") {
+                    Code::EncodingError
+                } else {
+                    Code::FormatError
+                },
+                format!("looks like {}", magic.name),
+                magic.hint.map(str::to_owned),
+            ),
+        };
+        let sample = Sample {
+            line: Some(1),
+            byte: Some(0),
+            detail,
+            ..Sample::default()
+        };
+        let rule = if self.is_refused { "gzip" } else { "CSV text" };
+        Err(report.refuse(0, code, None, rule, hint, sample))
+    }
+}
+
+/// Tells a fault of the compressed stream that follows `given` bytes of text.
+fn compression(
+    fault: GunzipFault,
+    given: u64,
+    (ratio_max, output_bytes_max): (u64, u64),
+    report: &mut Report,
+) -> Refused {
+    let broken = |detail: &str| {
+        (
+            Code::CompressionError,
+            "gzip, whole and nothing behind it".to_owned(),
+            detail.to_owned(),
+        )
+    };
+    let (code, rule, detail) = match fault {
+        GunzipFault::Broken => broken("the compressed data is broken"),
+        GunzipFault::Checksum => broken("the checksum differs"),
+        GunzipFault::Header => broken("the gzip header is broken"),
+        GunzipFault::Length => broken("the length differs"),
+        GunzipFault::Trailing => broken("other bytes follow the gzip data"),
+        GunzipFault::Truncated => broken("the gzip data ends early"),
+        GunzipFault::Output => (
+            Code::LimitExceeded,
+            format!("{} decompressed", show::bytes(output_bytes_max)),
+            format!("over {} decompressed", show::bytes(output_bytes_max)),
+        ),
+        GunzipFault::Ratio => (
+            Code::LimitExceeded,
+            format!("{ratio_max} times its size decompressed"),
+            format!("decompresses to over {ratio_max} times its size"),
+        ),
+    };
+    let sample = Sample {
+        byte: Some(given),
+        detail,
+        ..Sample::default()
+    };
+    report.refuse(given, code, None, &rule, None, sample)
+}
+
+fn no_columns() -> Schema {
+    Schema {
+        columns: Vec::new(),
+        fields_match: FieldsMatch::Exact,
+        header_match: HeaderMatch::Exact,
+        extra_columns: ExtraColumns::Reject,
+        missing_columns: MissingColumns::Reject,
+        missing_values: Vec::new(),
+        rows_min: 0,
+        primary_key: Vec::new(),
+        field_bytes_max: 0,
+        record_bytes_max: 0,
+        columns_max: 1,
+    }
+}

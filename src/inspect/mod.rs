@@ -1,0 +1,101 @@
+//! Rank 2, pure: bytes in, findings and tokenized bytes out.
+//!
+//! [`Line`] is one submission's line of stages: envelope (gzip) → encoding (UTF-8, BOM) → CSV →
+//! schema → tokens → encode. One law holds for it: **split invariance**. However the input is
+//! cut into pieces, the findings, their positions and the output are the same.
+//!
+//! Faults of a file are findings, never `Err`. Nothing in here knows a clock, a disk or a socket.
+//!
+//! A finding is *fatal* when nothing behind it can be judged: the module `table` lists which, and those of
+//! the envelope are. It takes effect at its byte, and all input after it is ignored.
+
+pub mod csv;
+mod dates;
+mod encode;
+mod encoding;
+mod envelope;
+mod formats;
+mod gunzip;
+mod judge;
+mod magic;
+pub mod report;
+mod rows;
+mod schema;
+mod show;
+mod table;
+mod trailer;
+mod types;
+mod unique;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use crate::inspect::envelope::Envelope;
+use crate::inspect::report::{Finding, Refused, Report};
+use crate::policy::contract::Contract;
+use crate::tokens::{TokenFault, TokenKeys};
+
+pub use crate::inspect::judge::check_all;
+
+/// One submission's inspection.
+pub struct Line {
+    envelope: Envelope,
+    report: Report,
+    fatal: Option<Refused>,
+}
+
+// === impl Line ===
+
+impl Line {
+    /// `seed`: fresh randomness for the keyed hashes of uniqueness checks.
+    ///
+    /// # Errors
+    /// [`TokenFault`] when a keyed column has no key.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers share one contract among many lines"
+    )]
+    pub fn for_contract(
+        contract: Arc<Contract>,
+        keys: &TokenKeys,
+        seed: [u8; 16],
+    ) -> Result<Self, TokenFault> {
+        Ok(Self {
+            envelope: Envelope::new(&contract, keys, seed)?,
+            report: Report::default(),
+            fatal: None,
+        })
+    }
+
+    /// Takes the next bytes as sent, appends tokenized output to `out`. The output is whole only
+    /// when the report is clean: it stops before the first row with a fault.
+    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        if self.fatal.is_none() {
+            let result = self.envelope.push(input, &mut self.report, out);
+            self.fatal = result.err();
+        }
+    }
+
+    /// The finding that already refuses the file whatever follows (header, encoding, format, a cap).
+    #[must_use]
+    pub fn fatal(&self) -> Option<&Finding> {
+        self.report.findings.get(self.fatal?.0)
+    }
+
+    /// The last byte has been pushed.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Report {
+        if self.fatal.is_none() {
+            self.envelope.finish(&mut self.report, out);
+        }
+        if self.report.is_clean() {
+            let tokens = self.envelope.tokens();
+            self.report.tokens = tokens
+                .filter(|(_, count)| *count > 0)
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect();
+        }
+        self.report
+    }
+}

@@ -1,0 +1,215 @@
+//! What inspection found: every fault counted, samples bounded, nothing sensitive.
+//!
+//! A report is built from the bytes alone and is the same, byte for byte, for every way of
+//! cutting them into pieces.
+
+use std::collections::BTreeMap;
+
+use crate::terms::codes::Code;
+use crate::terms::limits;
+
+/// The outcome of one inspection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Findings, in order of first appearance.
+    pub findings: Vec<Finding>,
+    /// Data rows, the header and the trailer left out.
+    pub rows: u64,
+    /// Rows with at least one finding.
+    pub rows_with_errors: u64,
+    /// What the trailer said, in the contract's order: `rows` first, then sums.
+    pub controls: Vec<Control>,
+    /// Values tokenized, by column name (dropped columns count their values too).
+    pub tokens: BTreeMap<String, u64>,
+    /// Bytes after decompression.
+    pub bytes_inspected: u64,
+}
+
+/// All faults of one code and column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What is wrong.
+    pub code: Code,
+    /// Where it is about one column.
+    pub column: Option<String>,
+    /// The rule that was broken, as in `decimal(12,2)` or `one of DE, AT, CH`.
+    pub rule: String,
+    /// What to do about it, one sentence, when something can be said.
+    pub hint: Option<String>,
+    /// How often, exactly.
+    pub count: u64,
+    /// The first ones, at most [`limits::SAMPLES_PER_CODE_MAX`].
+    pub samples: Vec<Sample>,
+}
+
+/// One fault.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// Physical line, from 1; `None` for faults of the whole file.
+    pub line: Option<u64>,
+    /// Data row, from 1; `None` outside rows.
+    pub row: Option<u64>,
+    /// Offset in the decompressed bytes, from 0.
+    pub byte: Option<u64>,
+    /// The cell, cut and quoted; of a sensitive column only its shape.
+    pub value: Option<String>,
+    /// One sentence, ASCII, without the position, as in `6 cells, 7 expected (note is missing)`.
+    pub detail: String,
+}
+
+/// A declared total against the counted one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// `rows`, or `sum.amount`.
+    pub name: String,
+    /// As the trailer wrote it.
+    pub declared: String,
+    /// As counted; `None` when unreadable values made the sum impossible.
+    pub counted: Option<String>,
+    /// Both are the same number; `None` when that cannot be told. Compare this, not the texts: of a
+    /// sensitive column they are only shapes.
+    pub ok: Option<bool>,
+    /// Values that could not be read.
+    pub unreadable: u64,
+}
+
+/// Proof that the report holds a finding that refuses the file whatever follows: its place in
+/// [`Report::findings`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused(pub(crate) usize);
+
+// === impl Report ===
+
+impl Report {
+    /// No finding that refuses the file. Warnings do not.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.findings
+            .iter()
+            .all(|finding| finding.code.is_warning())
+    }
+
+    /// All faults together, warnings left out.
+    #[must_use]
+    pub fn errors_total(&self) -> u64 {
+        self.errors().map(|finding| finding.count).sum()
+    }
+
+    /// The findings that refuse the file.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| !finding.code.is_warning())
+    }
+
+    /// Counts one fault under its code and column, keeping it as a sample while there is room.
+    pub fn add(
+        &mut self,
+        code: Code,
+        column: Option<&str>,
+        rule: &str,
+        hint: Option<&str>,
+        sample: Sample,
+    ) {
+        self.note(code, column, rule, || (hint.map(str::to_owned), sample));
+    }
+
+    /// The same, where making hint and sample costs: `make` runs only while there is room.
+    /// Returns the finding's place in [`Report::findings`].
+    pub(crate) fn note(
+        &mut self,
+        code: Code,
+        column: Option<&str>,
+        rule: &str,
+        make: impl FnOnce() -> (Option<String>, Sample),
+    ) -> usize {
+        let known = self
+            .findings
+            .iter()
+            .position(|f| f.code == code && f.column.as_deref() == column && f.rule == rule);
+        let at = known.unwrap_or(self.findings.len());
+        if known.is_none() {
+            self.findings.push(Finding {
+                code,
+                column: column.map(str::to_owned),
+                rule: rule.to_owned(),
+                hint: None,
+                count: 0,
+                samples: Vec::new(),
+            });
+        }
+        if let Some(finding) = self.findings.get_mut(at) {
+            finding.count = finding.count.saturating_add(1);
+            if finding.samples.len() < limits::SAMPLES_PER_CODE_MAX {
+                let (hint, sample) = make();
+                finding.hint = finding.hint.take().or(hint);
+                finding.samples.push(sample);
+            }
+        }
+        at
+    }
+
+    /// Adds a finding that ends the inspection after `bytes` of the file.
+    pub(crate) fn refuse(
+        &mut self,
+        bytes: u64,
+        code: Code,
+        column: Option<&str>,
+        rule: &str,
+        hint: Option<String>,
+        sample: Sample,
+    ) -> Refused {
+        let finding = self.note(code, column, rule, || (hint, sample));
+        self.refused_by(finding, bytes)
+    }
+
+    /// The finding at this place ends the inspection after `bytes` of the file.
+    pub(crate) fn refused_by(&mut self, finding: usize, bytes: u64) -> Refused {
+        self.bytes_inspected = bytes;
+        Refused(finding)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_is_counted_and_the_first_hundred_are_kept() {
+        let mut report = Report::default();
+        for line in 1..=250 {
+            let sample = Sample {
+                line: Some(line),
+                ..Sample::default()
+            };
+            report.add(Code::TypeError, Some("amount"), "integer", None, sample);
+        }
+        report.add(
+            Code::MixedNewlines,
+            None,
+            "one line end",
+            None,
+            Sample::default(),
+        );
+        assert_eq!(report.findings.len(), 2);
+        assert_eq!(report.findings[0].count, 250);
+        assert_eq!(report.findings[0].samples.len(), 100);
+        assert_eq!(report.findings[0].samples[99].line, Some(100));
+        assert_eq!(report.errors_total(), 250);
+        assert!(!report.is_clean());
+    }
+
+    #[test]
+    fn a_warning_alone_leaves_a_report_clean() {
+        let mut report = Report::default();
+        report.add(
+            Code::MixedNewlines,
+            None,
+            "one line end",
+            None,
+            Sample::default(),
+        );
+        assert!(report.is_clean());
+        assert_eq!(report.errors_total(), 0);
+    }
+}

@@ -1,0 +1,948 @@
+//! The judge of rows: a batch of indexed records in, findings and output rows out.
+//!
+//! A batch is checked column by column, because one column's rule on many cells is fast; its
+//! faults are then put into the file's order, row by row and cell by cell, before they are
+//! told. So findings and samples do not depend on how records fell into batches.
+//!
+//! What is judged of a row: a line without cells is `blank-row`, another number of cells than
+//! labels is `missing-cell` or `extra-cell`, and the cells of such rows are not judged, since
+//! it is not known which is which. A cell with a control character is that fault and no other.
+//! Every other cell is judged by its column, then for uniqueness. Output stops for good before
+//! the first row with a fault.
+
+use std::ops::Range;
+
+use crate::inspect::csv::{Cell, Form, Index, Mark, MarkKind, Record};
+use crate::inspect::encode::{Output, TokenColumn, Writer};
+use crate::inspect::report::{Refused, Report, Sample};
+use crate::inspect::schema::{Layout, Place};
+use crate::inspect::show::{self, Sight};
+use crate::inspect::trailer::Sum;
+use crate::inspect::types::{Broken, Check, Saying, Value};
+use crate::inspect::unique::{Seen, Uniques};
+use crate::policy::contract::{Dialect, Kind, Schema, TokenKind};
+use crate::terms::codes::Code;
+use crate::terms::limits;
+use crate::tokens::Tokenizer;
+
+/// Judges the rows of one file under one layout.
+pub(crate) struct Rows {
+    columns: Vec<FileColumn>,
+    quote: u8,
+    uniques: Uniques,
+    /// One for each column whose values are hashed.
+    keys: Vec<Key>,
+    primary: Option<Primary>,
+    sums: Vec<Sum>,
+    writer: Writer,
+    labels: Vec<String>,
+    /// Nothing has been found yet that refuses the file.
+    is_clean: bool,
+    batch: Batch,
+}
+
+/// Records of one buffer to judge together.
+#[derive(Clone, Copy)]
+pub(crate) struct Text<'t> {
+    /// The buffer.
+    pub(crate) buffer: &'t str,
+    /// Its first byte's offset in the file.
+    pub(crate) base: u64,
+    /// Its records.
+    pub(crate) index: &'t Index,
+}
+
+/// One column as it stands in the file.
+struct FileColumn {
+    name: String,
+    sight: Sight,
+    /// `None`: a column the contract does not know.
+    check: Option<Check>,
+    key: Option<usize>,
+    sum: Option<usize>,
+}
+
+/// A column whose values are remembered.
+struct Key {
+    /// Its place in the file.
+    at: usize,
+    /// Its set, when its values must differ.
+    set: Option<usize>,
+}
+
+/// The primary key.
+struct Primary {
+    keys: Vec<usize>,
+    /// `None`: one column that is unique by itself.
+    set: Option<usize>,
+    rule: String,
+}
+
+/// Room for one batch, kept from batch to batch.
+#[derive(Default)]
+struct Batch {
+    /// Records with the right number of cells, by number in the batch.
+    regular: Vec<usize>,
+    /// For each key, for each record.
+    hashes: Vec<Vec<KeyValue>>,
+    faults: Vec<Fault>,
+    scratch: String,
+    bytes: Vec<u8>,
+}
+
+/// A cell as part of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeyValue {
+    /// It has a fault of its own.
+    Faulty,
+    Hash(u128),
+    Null,
+}
+
+/// A fault of a batch, not yet told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fault {
+    /// The record's number in the batch.
+    row: usize,
+    /// Its place in the row's order.
+    at: usize,
+    what: What,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Blank,
+    Cell(CellFault),
+    KeyNull(usize),
+    KeyRepeat(Option<u64>),
+    Mark(usize),
+    Mixed,
+    Ragged,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CellFault {
+    Broken(Broken),
+    NoToken,
+    Repeat(Option<u64>),
+}
+
+/// After the cells of a row.
+const AT_KEY: usize = usize::MAX - 1;
+const AT_LINE_END: usize = usize::MAX;
+
+// === impl Rows ===
+
+impl Rows {
+    /// `tokenizers`: one for each of the schema's columns that is tokenized and not dropped.
+    pub(crate) fn new(
+        schema: &Schema,
+        dialect: Dialect,
+        layout: &Layout,
+        summed: &[usize],
+        mut tokenizers: Vec<Option<Tokenizer>>,
+        seed: [u8; 16],
+    ) -> Self {
+        let mut columns = Vec::new();
+        let mut keys = Vec::new();
+        let mut sets = 0;
+        let sums: Vec<Sum> = summed.iter().filter_map(|at| sum(schema, *at)).collect();
+        for (at, place) in layout.places.iter().enumerate() {
+            let (name, column) = match place {
+                Place::Column(index) => match schema.columns.get(*index) {
+                    Some(column) => (&column.name, Some((*index, column))),
+                    None => continue,
+                },
+                Place::Keep(label) | Place::Drop(label) => (label, None),
+            };
+            let rule = column.and_then(|(_, column)| column.token.as_ref());
+            let mut file_column = FileColumn {
+                name: name.clone(),
+                // What is in a column nobody described may be sensitive.
+                sight: Sight::Shape,
+                check: None,
+                key: None,
+                sum: None,
+            };
+            if let Some((index, column)) = column {
+                file_column.check = Some(Check::new(column, &schema.missing_values));
+                if !column.sensitive && rule.is_none() {
+                    file_column.sight = Sight::Open;
+                }
+                file_column.sum = sums.iter().position(|sum| sum.column == index);
+                if column.unique || schema.primary_key.contains(&index) {
+                    file_column.key = Some(keys.len());
+                    let set = column.unique.then_some(sets);
+                    sets += usize::from(column.unique);
+                    keys.push(Key { at, set });
+                }
+            }
+            columns.push(file_column);
+        }
+        let primary = Primary::new(schema, layout, &columns, &keys, sets);
+        sets += usize::from(
+            primary
+                .as_ref()
+                .is_some_and(|primary| primary.set.is_some()),
+        );
+        let (outputs, labels) = outputs(schema, layout, &mut tokenizers);
+        let (delimiter, quote) = (dialect.delimiter, dialect.quote);
+        let writer = Writer::new(delimiter, quote, outputs, &schema.missing_values);
+        Self {
+            quote,
+            uniques: Uniques::new(seed, sets, limits::UNIQUE_BYTES_MAX),
+            batch: Batch {
+                hashes: keys.iter().map(|_| Vec::new()).collect(),
+                ..Batch::default()
+            },
+            columns,
+            keys,
+            primary,
+            sums,
+            writer,
+            labels,
+            is_clean: true,
+        }
+    }
+
+    /// Writes the output's labels.
+    pub(crate) fn labels(&self, out: &mut Vec<u8>) {
+        self.writer
+            .labels(self.labels.iter().map(String::as_str), out);
+    }
+
+    /// The name of the column at a place of the file's rows.
+    pub(crate) fn name(&self, at: usize) -> Option<&str> {
+        self.columns.get(at).map(|column| column.name.as_str())
+    }
+
+    /// Sums so far.
+    pub(crate) fn sums(&self) -> &[Sum] {
+        &self.sums
+    }
+
+    /// Values tokenized so far, by column.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.writer.tokens()
+    }
+
+    /// Judges some records of a buffer as rows and writes those that are good.
+    ///
+    /// # Errors
+    /// [`Refused`] when uniqueness needs more memory than there is.
+    pub(crate) fn judge(
+        &mut self,
+        text: Text<'_>,
+        records: Range<usize>,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let all = text.index.records.get(records).unwrap_or_default();
+        self.is_clean = self.is_clean && report.is_clean();
+        self.batch.begin(all.len());
+        self.shapes(text, all);
+        for at in 0..self.columns.len() {
+            self.column(at, text, all);
+        }
+        let full = self.repeats(all);
+        let judged = match full {
+            Some(row) => all.get(..=row).unwrap_or(all),
+            None => all,
+        };
+        self.batch.faults.retain(|fault| fault.row < judged.len());
+        self.write(text, judged, full, out);
+        self.batch.faults.sort_by_key(|fault| (fault.row, fault.at));
+        self.tell(text, judged, report);
+        match full {
+            Some(row) => Err(out_of_memory(text, all.get(row), report)),
+            None => Ok(()),
+        }
+    }
+
+    /// Faults that are about whole rows, and marks.
+    fn shapes(&mut self, text: Text<'_>, records: &[Record]) {
+        for (row, record) in records.iter().enumerate() {
+            if record.is_mixed {
+                self.batch.fault(row, AT_LINE_END, What::Mixed);
+            }
+            for (number, mark) in text.index.marks(record).iter().enumerate() {
+                let at = usize::try_from(mark.cell).unwrap_or(usize::MAX);
+                self.batch.fault(row, at, What::Mark(number));
+            }
+            if record.is_blank() {
+                self.batch.fault(row, 0, What::Blank);
+            } else if usize::try_from(record.cells) == Ok(self.columns.len()) {
+                self.batch.regular.push(row);
+            } else {
+                self.batch.fault(row, 0, What::Ragged);
+                self.sum_ragged(text, record);
+            }
+        }
+    }
+
+    /// The amounts of a row with too few or too many cells still belong to the sum, as far as
+    /// they are there.
+    fn sum_ragged(&mut self, text: Text<'_>, record: &Record) {
+        let cells = text.index.cells(record);
+        for (at, column) in self.columns.iter().enumerate() {
+            let Some(sum) = column.sum.and_then(|sum| self.sums.get_mut(sum)) else {
+                continue;
+            };
+            let Some(check) = &column.check else { continue };
+            match cells.get(at) {
+                Some(cell) => {
+                    let value = cell.text(text.buffer, self.quote, &mut self.batch.scratch);
+                    if !check.is_null(value) {
+                        sum.add(check.number(value));
+                    }
+                }
+                None => sum.add(None),
+            }
+        }
+    }
+
+    /// Judges one column over the whole batch.
+    fn column(&mut self, at: usize, text: Text<'_>, records: &[Record]) {
+        let Some(column) = self.columns.get(at) else {
+            return;
+        };
+        let Some(check) = &column.check else { return };
+        let Batch {
+            regular,
+            hashes,
+            faults,
+            scratch,
+            ..
+        } = &mut self.batch;
+        let mut hashes = column.key.and_then(|key| hashes.get_mut(key));
+        let mut sum = column.sum.and_then(|sum| self.sums.get_mut(sum));
+        for &row in regular.iter() {
+            let Some(record) = records.get(row) else {
+                continue;
+            };
+            let Some(cell) = text.index.cells(record).get(at) else {
+                continue;
+            };
+            if record.marks > 0 && is_marked(text.index.marks(record), at) {
+                if let Some(sum) = &mut sum {
+                    sum.add(None);
+                }
+                continue;
+            }
+            let value = cell.text(text.buffer, self.quote, scratch);
+            let judged = check.judge(value);
+            if let Err(broken) = judged {
+                faults.push(Fault {
+                    row,
+                    at,
+                    what: What::Cell(CellFault::Broken(broken)),
+                });
+            }
+            if let Some(sum) = &mut sum {
+                match judged {
+                    Ok(Value::Number(number)) => sum.add(Some(number)),
+                    Ok(Value::Null | Value::Text) | Err(Broken::Required) => {}
+                    Err(_) => sum.add(check.number(value)),
+                }
+            }
+            if let Some(own) = hashes.as_deref_mut().and_then(|hashes| hashes.get_mut(row)) {
+                *own = match judged {
+                    Ok(Value::Null) => KeyValue::Null,
+                    Ok(Value::Number(number)) => {
+                        KeyValue::Hash(self.uniques.hash(&number.to_le_bytes()))
+                    }
+                    Ok(Value::Text) => KeyValue::Hash(self.uniques.hash(value.as_bytes())),
+                    Err(_) => KeyValue::Faulty,
+                };
+            }
+        }
+    }
+
+    /// Repeated values and keys, row by row. Returns the row at which memory ran out.
+    fn repeats(&mut self, records: &[Record]) -> Option<usize> {
+        if self.keys.is_empty() {
+            return None;
+        }
+        for number in 0..self.batch.regular.len() {
+            let row = *self.batch.regular.get(number)?;
+            let line = records.get(row).map_or(0, |record| record.line);
+            for (key, hashes) in self.keys.iter().zip(&self.batch.hashes) {
+                let Some(set) = key.set else { continue };
+                let Some(KeyValue::Hash(hash)) = hashes.get(row) else {
+                    continue;
+                };
+                match self.uniques.insert(set, *hash, line) {
+                    Seen::First => {}
+                    Seen::Full => return Some(row),
+                    Seen::Before(first) => self.batch.faults.push(Fault {
+                        row,
+                        at: key.at,
+                        what: What::Cell(CellFault::Repeat(first)),
+                    }),
+                }
+            }
+            let Some(primary) = &self.primary else {
+                continue;
+            };
+            match primary.value(row, &mut self.batch, &self.uniques) {
+                KeyValue::Faulty => {}
+                KeyValue::Null => {
+                    let null = |key: &&usize| {
+                        let hashes = self.batch.hashes.get(**key);
+                        hashes.and_then(|hashes| hashes.get(row)) == Some(&KeyValue::Null)
+                    };
+                    let key = primary.keys.iter().find(null).copied().unwrap_or(0);
+                    self.batch.fault(row, AT_KEY, What::KeyNull(key));
+                }
+                KeyValue::Hash(hash) => {
+                    let Some(set) = primary.set else { continue };
+                    match self.uniques.insert(set, hash, line) {
+                        Seen::First => {}
+                        Seen::Full => return Some(row),
+                        Seen::Before(first) => {
+                            self.batch.fault(row, AT_KEY, What::KeyRepeat(first));
+                        }
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Writes the rows before the first fault, if there was none in an earlier batch.
+    fn write(
+        &mut self,
+        text: Text<'_>,
+        records: &[Record],
+        full: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
+        if !self.is_clean {
+            return;
+        }
+        let errors = self.batch.faults.iter().filter(|f| f.what != What::Mixed);
+        let first = errors.map(|fault| fault.row).chain(full).min();
+        let good = first.unwrap_or(records.len());
+        self.is_clean = first.is_none();
+        for (row, record) in records.iter().enumerate().take(good) {
+            let cells = text.index.cells(record);
+            if let Err(no_token) = self.writer.row(text.buffer, record, cells, out) {
+                self.batch
+                    .fault(row, no_token.at, What::Cell(CellFault::NoToken));
+                self.is_clean = false;
+                return;
+            }
+        }
+    }
+
+    /// Adds the batch's faults to the report, in the file's order.
+    fn tell(&mut self, text: Text<'_>, records: &[Record], report: &mut Report) {
+        let faults = std::mem::take(&mut self.batch.faults);
+        let mut last_bad = None;
+        for fault in &faults {
+            if let Some(record) = records.get(fault.row) {
+                let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
+                self.tell_one(text, record, row, *fault, report);
+            }
+            if fault.what != What::Mixed && last_bad != Some(fault.row) {
+                last_bad = Some(fault.row);
+                report.rows_with_errors += 1;
+            }
+        }
+        self.batch.faults = faults;
+        report.rows += u64::try_from(records.len()).unwrap_or(0);
+    }
+
+    fn tell_one(
+        &self,
+        text: Text<'_>,
+        record: &Record,
+        row: u64,
+        fault: Fault,
+        report: &mut Report,
+    ) {
+        let cells = text.index.cells(record);
+        let whole = |detail: String| Sample {
+            line: Some(record.line),
+            row: Some(row),
+            byte: Some(text.at(record.span().start)),
+            value: None,
+            detail,
+        };
+        let expected = self.columns.len();
+        match fault.what {
+            What::Blank => {
+                let make = || (None, whole("a line without cells".to_owned()));
+                report.note(Code::BlankRow, None, "no blank lines", make);
+            }
+            What::Mixed => {
+                let make = || {
+                    let detail = "ends unlike the lines before it".to_owned();
+                    (None, whole(detail))
+                };
+                report.note(Code::MixedNewlines, None, "one kind of line end", make);
+            }
+            What::Ragged => {
+                let found = cells.len();
+                let code = if found < expected {
+                    Code::MissingCell
+                } else {
+                    Code::ExtraCell
+                };
+                let rule = format!("{} a row", counted(expected));
+                let make = || {
+                    let (detail, hint) = self.ragged(found);
+                    (Some(hint), whole(detail))
+                };
+                report.note(code, None, &rule, make);
+            }
+            What::KeyNull(key) => {
+                let name = self.keys.get(key).and_then(|key| self.name(key.at));
+                let make = || {
+                    let detail = format!("{} is empty", show::name(name.unwrap_or_default()));
+                    (None, whole(detail))
+                };
+                report.note(Code::PrimaryKey, None, self.key_rule(), make);
+            }
+            What::KeyRepeat(first) => {
+                let make = || (None, whole(seen_in(first)));
+                report.note(Code::PrimaryKey, None, self.key_rule(), make);
+            }
+            What::Mark(number) => {
+                let Some(mark) = text.index.marks(record).get(number) else {
+                    return;
+                };
+                let is_regular = cells.len() == expected;
+                let column = self.columns.get(fault.at).filter(|_| is_regular);
+                note_mark(
+                    text,
+                    record,
+                    Some(row),
+                    *mark,
+                    column.map(|column| (column.name.as_str(), column.sight)),
+                    report,
+                );
+            }
+            What::Cell(cell_fault) => {
+                if let (Some(column), Some(cell)) =
+                    (self.columns.get(fault.at), cells.get(fault.at))
+                {
+                    let at = CellAt { text, record, row };
+                    self.tell_cell(at, column, *cell, cell_fault, report);
+                }
+            }
+        }
+    }
+
+    fn tell_cell(
+        &self,
+        at: CellAt<'_>,
+        column: &FileColumn,
+        cell: Cell,
+        fault: CellFault,
+        report: &mut Report,
+    ) {
+        let Some(check) = &column.check else { return };
+        let (code, rule) = match fault {
+            CellFault::Broken(broken) => (Check::code(broken), check.rule(broken)),
+            CellFault::Repeat(_) => (Code::UniqueError, "unique".to_owned()),
+            CellFault::NoToken => (Code::TokenError, "every value has a token".to_owned()),
+        };
+        let make = || {
+            let mut scratch = String::new();
+            let value = cell.text(at.text.buffer, self.quote, &mut scratch);
+            let saying = match fault {
+                CellFault::Broken(broken) => check.saying(broken, value, column.sight),
+                CellFault::Repeat(first) => Saying {
+                    detail: seen_in(first),
+                    hint: None,
+                },
+                CellFault::NoToken => Saying {
+                    detail: "the value cannot be replaced by a token".to_owned(),
+                    hint: None,
+                },
+            };
+            let place = cell.start() - usize::from(cell.form != Form::Plain);
+            let is_empty = fault == CellFault::Broken(Broken::Required);
+            let sample = Sample {
+                line: Some(at.text.line_of(at.record, place)),
+                row: Some(at.row),
+                byte: Some(at.text.at(place)),
+                value: (!is_empty).then(|| show::value(value, column.sight)),
+                detail: saying.detail,
+            };
+            (saying.hint, sample)
+        };
+        report.note(code, Some(&column.name), &rule, make);
+    }
+
+    fn ragged(&self, found: usize) -> (String, String) {
+        let expected = self.columns.len();
+        let cells = format!("{}, {expected} expected", counted(found));
+        if found > expected {
+            let hint = "A cell that holds the delimiter needs quotes around it.";
+            return (cells, hint.to_owned());
+        }
+        let missing = self.columns.iter().skip(found);
+        let names = show::names(missing.map(|column| column.name.as_str()));
+        let verb = if found + 1 == expected { "is" } else { "are" };
+        (
+            format!("{cells} ({names} {verb} missing)"),
+            "An empty last cell still needs its comma.".to_owned(),
+        )
+    }
+
+    fn key_rule(&self) -> &str {
+        self.primary
+            .as_ref()
+            .map_or("primary key", |primary| primary.rule.as_str())
+    }
+}
+
+// === impl Primary ===
+
+impl Primary {
+    fn new(
+        schema: &Schema,
+        layout: &Layout,
+        columns: &[FileColumn],
+        keys: &[Key],
+        sets: usize,
+    ) -> Option<Self> {
+        let at = |index: &usize| {
+            let place = Place::Column(*index);
+            layout.places.iter().position(|other| *other == place)
+        };
+        let places: Vec<usize> = schema.primary_key.iter().filter_map(at).collect();
+        let parts = places
+            .iter()
+            .filter_map(|at| columns.get(*at)?.key)
+            .collect::<Vec<usize>>();
+        let is_unique = |key: &usize| keys.get(*key).is_some_and(|key| key.set.is_some());
+        let set = match parts.as_slice() {
+            [] => return None,
+            [only] if is_unique(only) => None,
+            _ => Some(sets),
+        };
+        let names = schema.primary_key.iter();
+        let names: Vec<String> = names
+            .filter_map(|index| schema.columns.get(*index))
+            .map(|column| show::name(&column.name))
+            .collect();
+        Some(Self {
+            keys: parts,
+            set,
+            rule: format!("primary key {}", names.join(", ")),
+        })
+    }
+
+    /// The key of one row.
+    fn value(&self, row: usize, batch: &mut Batch, uniques: &Uniques) -> KeyValue {
+        batch.bytes.clear();
+        let mut has_null = false;
+        for key in &self.keys {
+            let value = batch.hashes.get(*key).and_then(|hashes| hashes.get(row));
+            match value {
+                Some(KeyValue::Hash(hash)) => batch.bytes.extend_from_slice(&hash.to_le_bytes()),
+                Some(KeyValue::Null) => has_null = true,
+                Some(KeyValue::Faulty) | None => return KeyValue::Faulty,
+            }
+        }
+        if has_null {
+            KeyValue::Null
+        } else {
+            KeyValue::Hash(uniques.hash(&batch.bytes))
+        }
+    }
+}
+
+// === impl Batch ===
+
+impl Batch {
+    fn begin(&mut self, records: usize) {
+        self.regular.clear();
+        self.faults.clear();
+        for hashes in &mut self.hashes {
+            hashes.clear();
+            hashes.resize(records, KeyValue::Faulty);
+        }
+    }
+
+    fn fault(&mut self, row: usize, at: usize, what: What) {
+        self.faults.push(Fault { row, at, what });
+    }
+}
+
+// === impl Text ===
+
+impl Text<'_> {
+    /// The offset in the file of a place in the buffer.
+    pub(crate) fn at(&self, place: usize) -> u64 {
+        self.base + u64::try_from(place).unwrap_or(0)
+    }
+
+    /// The physical line of a place inside a record.
+    fn line_of(&self, record: &Record, place: usize) -> u64 {
+        let before = self.buffer.get(record.span().start..place);
+        let breaks = memchr::memchr_iter(b'\n', before.unwrap_or_default().as_bytes());
+        record.line + u64::try_from(breaks.count()).unwrap_or(0)
+    }
+}
+
+/// Where a cell is, for its sample.
+#[derive(Clone, Copy)]
+struct CellAt<'t> {
+    text: Text<'t>,
+    record: &'t Record,
+    row: u64,
+}
+
+/// Tells one mark; `column` as far as it is known.
+pub(crate) fn note_mark(
+    text: Text<'_>,
+    record: &Record,
+    row: Option<u64>,
+    mark: Mark,
+    column: Option<(&str, Sight)>,
+    report: &mut Report,
+) -> usize {
+    let (code, rule) = match mark.kind {
+        MarkKind::Control => (Code::ControlCharacters, "no control characters"),
+        MarkKind::LoneCr => (Code::ControlCharacters, "CR only together with LF"),
+    };
+    let make = || {
+        let rest = text.buffer.get(mark.at()..).unwrap_or_default();
+        let character = rest.chars().next().map_or(0, u32::from);
+        let detail = match (mark.kind, character) {
+            (MarkKind::LoneCr, _) => "CR without LF".to_owned(),
+            (MarkKind::Control, 0) => "a NUL byte".to_owned(),
+            (MarkKind::Control, other) => format!("control character U+{other:04X}"),
+        };
+        let cell = usize::try_from(mark.cell).unwrap_or(usize::MAX);
+        let cell = text.index.cells(record).get(cell);
+        let raw = cell.and_then(|cell| text.buffer.get(cell.start()..cell.end()));
+        let value = raw
+            .zip(column)
+            .map(|(raw, (_, sight))| show::value(raw, sight));
+        let sample = Sample {
+            line: Some(text.line_of(record, mark.at())),
+            row,
+            byte: Some(text.at(mark.at())),
+            value,
+            detail,
+        };
+        (None, sample)
+    };
+    report.note(code, column.map(|(name, _)| name), rule, make)
+}
+
+fn is_marked(marks: &[Mark], at: usize) -> bool {
+    marks
+        .iter()
+        .any(|mark| usize::try_from(mark.cell) == Ok(at))
+}
+
+fn is_dropped(kind: Option<TokenKind>) -> bool {
+    kind == Some(TokenKind::Drop)
+}
+
+fn sum(schema: &Schema, at: usize) -> Option<Sum> {
+    let column = schema.columns.get(at)?;
+    let scale = match &column.kind {
+        Kind::Decimal { scale, .. } => *scale,
+        Kind::Integer => 0,
+        Kind::Boolean { .. } | Kind::Date { .. } | Kind::DateTime { .. } | Kind::Text(_) => {
+            return None;
+        }
+    };
+    Some(Sum {
+        column: at,
+        name: column.name.clone(),
+        sight: if column.sensitive || column.token.is_some() {
+            Sight::Shape
+        } else {
+            Sight::Open
+        },
+        scale,
+        total: Some(0),
+        unreadable: 0,
+    })
+}
+
+/// Uniqueness needs more memory than there is, at this record.
+fn out_of_memory(text: Text<'_>, record: Option<&Record>, report: &mut Report) -> Refused {
+    let most = u64::try_from(limits::UNIQUE_BYTES_MAX).unwrap_or(u64::MAX);
+    let end = record.map_or(text.base, |record| text.at(record.span().end));
+    let sample = Sample {
+        line: record.map(|record| record.line),
+        row: Some(report.rows),
+        byte: record.map(|record| text.at(record.span().start)),
+        value: None,
+        detail: "too many different values to tell repeated ones".to_owned(),
+    };
+    let rule = format!("{} for unique values", show::bytes(most));
+    let hint = Some("Split the file.".to_owned());
+    report.refuse(end, Code::LimitExceeded, None, &rule, hint, sample)
+}
+
+fn seen_in(first: Option<u64>) -> String {
+    match first {
+        Some(line) => format!("first seen in line {line}"),
+        None => "seen before".to_owned(),
+    }
+}
+
+fn counted(cells: usize) -> String {
+    show::counted(u64::try_from(cells).unwrap_or(u64::MAX), "cell")
+}
+
+/// The output's columns and labels: the contract's in its order, then the kept others in the
+/// file's. So the objects of one feed look alike, whatever the order of a partner's columns.
+fn outputs(
+    schema: &Schema,
+    layout: &Layout,
+    tokenizers: &mut [Option<Tokenizer>],
+) -> (Vec<Output>, Vec<String>) {
+    let mut outputs = Vec::new();
+    let mut labels = Vec::new();
+    for (index, column) in schema.columns.iter().enumerate() {
+        let place = layout
+            .places
+            .iter()
+            .position(|place| matches!(place, Place::Column(of) if *of == index));
+        let is_left_out = is_dropped(column.token.as_ref().map(|rule| rule.kind));
+        let output = match (place, &column.token) {
+            (Some(at), Some(rule)) => {
+                let tokenizer = tokenizers.get_mut(index).and_then(Option::take);
+                let token = TokenColumn::new(&column.name, tokenizer, rule.tokenise_empty);
+                Output::Token(at, Box::new(token))
+            }
+            (Some(at), None) => Output::Copy(at),
+            (None, _) if layout.absent.contains(&index) && !is_left_out => Output::Empty,
+            (None, _) => continue,
+        };
+        outputs.push(output);
+        if !is_left_out {
+            labels.push(column.name.clone());
+        }
+    }
+    for (at, place) in layout.places.iter().enumerate() {
+        if let Place::Keep(label) = place {
+            outputs.push(Output::Copy(at));
+            labels.push(label.clone());
+        }
+    }
+    (outputs, labels)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::inspect::csv::{Bounds, Scanner};
+    use crate::inspect::schema;
+    use crate::policy::contract::{
+        Column, ExtraColumns, FieldsMatch, Header, HeaderMatch, MissingColumns, Newline, TextFormat,
+    };
+
+    fn unique_texts() -> Schema {
+        let column = |name: &str| Column {
+            name: name.to_owned(),
+            aliases: Vec::new(),
+            kind: Kind::Text(TextFormat::Any),
+            required: false,
+            unique: true,
+            pattern: None,
+            pattern_text: None,
+            values: Vec::new(),
+            values_set: BTreeSet::new(),
+            minimum: None,
+            maximum: None,
+            length_min: None,
+            length_max: Some(3),
+            sensitive: false,
+            token: None,
+        };
+        Schema {
+            columns: vec![column("a"), column("b")],
+            fields_match: FieldsMatch::Equal,
+            header_match: HeaderMatch::Exact,
+            extra_columns: ExtraColumns::Reject,
+            missing_columns: MissingColumns::Reject,
+            missing_values: vec![String::new()],
+            rows_min: 0,
+            primary_key: Vec::new(),
+            field_bytes_max: 100,
+            record_bytes_max: 100,
+            columns_max: 10,
+        }
+    }
+
+    /// Judges `text` in batches of `size` records under a memory of `values` unique values.
+    fn judge(text: &str, size: usize, values: usize) -> (Report, Option<Refused>, String) {
+        let dialect = Dialect {
+            delimiter: b',',
+            quote: b'"',
+            header: Header::Absent,
+            newline: Newline::Any,
+        };
+        let bounds = Bounds {
+            cell_bytes_max: 100,
+            record_bytes_max: 100,
+            columns_max: 10,
+        };
+        let schema = unique_texts();
+        let layout = schema::in_order(&schema);
+        let mut rows = Rows::new(&schema, dialect, &layout, &[], Vec::new(), [3; 16]);
+        rows.uniques = Uniques::new([3; 16], 2, values * limits::UNIQUE_VALUE_BYTES);
+        let mut index = Index::default();
+        let mut scanner = Scanner::new(dialect, bounds);
+        scanner.scan(text.as_bytes(), &mut index).unwrap();
+        let (mut report, mut out) = (Report::default(), Vec::new());
+        let whole = Text {
+            buffer: text,
+            base: 0,
+            index: &index,
+        };
+        let mut refused = None;
+        let all = index.records.len();
+        for start in (0..all).step_by(size) {
+            let batch = start..(start + size).min(all);
+            let result = rows.judge(whole, batch, &mut report, &mut out);
+            refused = result.err();
+            if refused.is_some() {
+                break;
+            }
+        }
+        (report, refused, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn memory_runs_out_at_the_same_row_in_every_batch() {
+        let text = "a,1\nb,2\na,\nc,3\nlong,4\nd,5\ne,6\n";
+        let (report, refused, out) = judge(text, 100, 7);
+        let codes: Vec<Code> = report.findings.iter().map(|f| f.code).collect();
+        assert_eq!(
+            codes,
+            [
+                Code::UniqueError,
+                Code::ConstraintError,
+                Code::LimitExceeded
+            ]
+        );
+        // a 1 b 2 c 3, then 4 is the seventh; d has no room.
+        assert_eq!(report.findings[2].samples[0].line, Some(6));
+        assert_eq!(report.rows, 6);
+        assert_eq!(refused, Some(Refused(2)));
+        assert_eq!(out, "a,1\nb,2\n");
+        for size in 1..8 {
+            assert_eq!(
+                judge(text, size, 7),
+                (report.clone(), refused, out.clone()),
+                "batches of {size}"
+            );
+        }
+        assert_eq!(judge(text, 100, 12).1, None);
+    }
+}

@@ -1,0 +1,666 @@
+//! The header against the contract: which column each cell of a row belongs to.
+//!
+//! All faults of a header are told together, and any of them refuses the file: rows under labels
+//! in doubt are not judged. A tokenized column without a label always refuses, whatever else the
+//! contract allows, since its values may be in the file under another label.
+
+use std::collections::BTreeMap;
+
+use crate::inspect::show::{self, Sight};
+use crate::policy::contract::{ExtraColumns, FieldsMatch, HeaderMatch, MissingColumns, Schema};
+use crate::terms::codes::Code;
+
+/// Where the cells of a row go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    /// For each cell of a row.
+    pub(crate) places: Vec<Place>,
+    /// Columns of the contract that the file lacks: every cell null.
+    pub(crate) absent: Vec<usize>,
+}
+
+/// Where one cell of a row goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// This column of the contract.
+    Column(usize),
+    /// A column the contract does not know, left out of the output.
+    Drop(String),
+    /// A column the contract does not know, copied.
+    Keep(String),
+}
+
+/// One fault of a header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LabelFault {
+    /// What is wrong.
+    pub(crate) code: Code,
+    /// The column or label it is about.
+    pub(crate) column: Option<String>,
+    /// The rule broken.
+    pub(crate) rule: &'static str,
+    /// What to do.
+    pub(crate) hint: Option<String>,
+    /// One sentence.
+    pub(crate) detail: String,
+}
+
+/// Without a header, cells come in the contract's order.
+pub(crate) fn in_order(schema: &Schema) -> Layout {
+    Layout {
+        places: (0..schema.columns.len()).map(Place::Column).collect(),
+        absent: Vec::new(),
+    }
+}
+
+/// Matches the labels of `line`, the header's physical line.
+///
+/// # Errors
+/// Every fault of the header, in the order dialect, blank, duplicate, missing, extra, order.
+pub(crate) fn match_labels(
+    schema: &Schema,
+    delimiter: u8,
+    labels: &[String],
+    line: u64,
+) -> Result<Layout, Vec<LabelFault>> {
+    if let Some(fault) = other_delimiter(schema, delimiter, labels, line) {
+        return Err(vec![fault]);
+    }
+    Header::new(schema, labels, line).judge()
+}
+
+/// A header of one label that another delimiter splits into labels of the contract.
+fn other_delimiter(
+    schema: &Schema,
+    delimiter: u8,
+    labels: &[String],
+    line: u64,
+) -> Option<LabelFault> {
+    const DELIMITERS: [(char, &str); 4] = [(';', "';'"), ('\t', "TAB"), ('|', "'|'"), (',', "','")];
+    let [only] = labels else { return None };
+    let known = names(schema);
+    let (_, shown) = DELIMITERS
+        .iter()
+        .filter(|(other, _)| *other != char::from(delimiter))
+        .find(|(other, _)| {
+            let pieces = only.split(*other).map(|piece| piece.trim_matches('"'));
+            let found = pieces.filter(|piece| known.contains_key(&key(schema, piece)));
+            found.count() >= 2
+        })?;
+    Some(LabelFault {
+        code: Code::FormatError,
+        column: None,
+        rule: "the delimiter agreed",
+        hint: Some(format!("looks like {shown}")),
+        detail: format!(
+            "line {line} has 1 column, {} expected",
+            schema.columns.len()
+        ),
+    })
+}
+
+/// What a label or name is compared by.
+fn key(schema: &Schema, label: &str) -> String {
+    match schema.header_match {
+        HeaderMatch::Case => label.to_lowercase(),
+        HeaderMatch::Exact => label.to_owned(),
+        HeaderMatch::Trim => label.trim().to_owned(),
+        HeaderMatch::TrimCase => label.trim().to_lowercase(),
+    }
+}
+
+/// Every name and alias, and the column it stands for.
+fn names(schema: &Schema) -> BTreeMap<String, usize> {
+    let mut names = BTreeMap::new();
+    for (index, column) in schema.columns.iter().enumerate() {
+        for name in column.aliases.iter().chain([&column.name]) {
+            names.entry(key(schema, name)).or_insert(index);
+        }
+    }
+    names
+}
+
+/// One header being judged.
+struct Header<'h> {
+    schema: &'h Schema,
+    labels: &'h [String],
+    line: u64,
+    /// The contract's column of each label.
+    columns: Vec<Option<usize>>,
+    /// Whether labels without a column may be shown.
+    sight: Sight,
+}
+
+// === impl Header ===
+
+impl<'h> Header<'h> {
+    fn new(schema: &'h Schema, labels: &'h [String], line: u64) -> Self {
+        let names = names(schema);
+        let columns: Vec<Option<usize>> = labels
+            .iter()
+            .map(|label| names.get(&key(schema, label)).copied())
+            .collect();
+        // A file without a header has a row where labels should be, perhaps of sensitive values.
+        let known = columns.iter().flatten().count();
+        let has_sensitive = schema
+            .columns
+            .iter()
+            .any(|column| column.sensitive || column.token.is_some());
+        let sight = if has_sensitive && known * 2 < labels.len() {
+            Sight::Shape
+        } else {
+            Sight::Open
+        };
+        Self {
+            schema,
+            labels,
+            line,
+            columns,
+            sight,
+        }
+    }
+
+    fn judge(self) -> Result<Layout, Vec<LabelFault>> {
+        let mut faults = self.blank();
+        faults.extend(self.duplicate());
+        let absent: Vec<usize> = (0..self.schema.columns.len())
+            .filter(|index| !self.columns.contains(&Some(*index)))
+            .collect();
+        let refused: Vec<usize> = absent
+            .iter()
+            .copied()
+            .filter(|index| self.must_have(*index))
+            .collect();
+        let has_none = absent.len() == self.schema.columns.len();
+        faults.extend(refused.iter().map(|index| self.missing(*index)));
+        if has_none && refused.is_empty() && !absent.is_empty() {
+            faults.push(LabelFault {
+                code: Code::MissingLabel,
+                column: None,
+                rule: "at least one label of the contract",
+                hint: None,
+                detail: format!("line {} has no label of the contract", self.line),
+            });
+        }
+        if self.refuses_extra() {
+            faults.extend(self.extra());
+        }
+        if faults.is_empty() && self.schema.fields_match == FieldsMatch::Exact {
+            faults.extend(self.order());
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let places = self.columns.iter().zip(self.labels);
+        Ok(Layout {
+            places: places
+                .map(
+                    |(column, label)| match (column, self.schema.extra_columns) {
+                        (Some(index), _) => Place::Column(*index),
+                        (None, ExtraColumns::Keep) => Place::Keep(label.clone()),
+                        (None, ExtraColumns::Drop | ExtraColumns::Reject) => {
+                            Place::Drop(label.clone())
+                        }
+                    },
+                )
+                .collect(),
+            absent,
+        })
+    }
+
+    fn refuses_extra(&self) -> bool {
+        self.schema.extra_columns == ExtraColumns::Reject
+            || match self.schema.fields_match {
+                FieldsMatch::Exact | FieldsMatch::Superset => true,
+                FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Subset => false,
+            }
+    }
+
+    fn must_have(&self, index: usize) -> bool {
+        self.schema.missing_columns == MissingColumns::Reject
+            || match self.schema.fields_match {
+                FieldsMatch::Exact | FieldsMatch::Subset => true,
+                FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Superset => false,
+            }
+            || self.schema.columns.get(index).is_some_and(|column| {
+                column.required
+                    || column.token.is_some()
+                    || self.schema.primary_key.contains(&index)
+            })
+    }
+
+    fn blank(&self) -> Vec<LabelFault> {
+        let blank = (1_usize..)
+            .zip(self.labels)
+            .filter(|(_, label)| label.trim().is_empty());
+        blank
+            .map(|(number, _)| LabelFault {
+                code: Code::BlankLabel,
+                column: None,
+                rule: "every column has a label",
+                hint: None,
+                detail: format!("label {number} of line {} is empty", self.line),
+            })
+            .collect()
+    }
+
+    fn duplicate(&self) -> Vec<LabelFault> {
+        let mut faults = Vec::new();
+        for (at, label) in self.labels.iter().enumerate() {
+            if label.trim().is_empty() {
+                continue;
+            }
+            let own = self.columns.get(at).copied().flatten();
+            let earlier = self.labels.iter().zip(&self.columns).take(at);
+            let first = earlier.into_iter().position(|(other, column)| {
+                (own.is_some() && *column == own)
+                    || key(self.schema, other) == key(self.schema, label)
+            });
+            if let Some(first) = first {
+                let column = own.map_or_else(
+                    || show::value(label, self.sight),
+                    |index| self.name(index).to_owned(),
+                );
+                faults.push(LabelFault {
+                    code: Code::DuplicateLabel,
+                    detail: format!(
+                        "labels {} and {} of line {} are both {}",
+                        first + 1,
+                        at + 1,
+                        self.line,
+                        show::name(&column)
+                    ),
+                    column: Some(column),
+                    rule: "no label twice",
+                    hint: None,
+                });
+            }
+        }
+        faults
+    }
+
+    fn missing(&self, index: usize) -> LabelFault {
+        let name = self.name(index);
+        let detail = format!("line {} misses {}", self.line, show::name(name));
+        let near = self.near(name).map(show::name);
+        LabelFault {
+            code: Code::MissingLabel,
+            column: Some(name.to_owned()),
+            rule: "every column of the contract has a label",
+            hint: near
+                .as_ref()
+                .map(|near| format!("Write {} instead of {near}.", show::name(name))),
+            detail: match near {
+                Some(near) => format!("{detail}, has {near}"),
+                None => detail,
+            },
+        }
+    }
+
+    /// The label without a column that is most like `name`.
+    fn near(&self, name: &str) -> Option<&str> {
+        let plain = |text: &str| -> Vec<char> { text.trim().to_lowercase().chars().collect() };
+        let name = plain(name);
+        let unknown = self.labels.iter().zip(&self.columns);
+        unknown
+            .filter(|(_, column)| column.is_none())
+            .map(|(label, _)| (distance(&plain(label), &name), label))
+            // Two steps of six characters: `id` is not near `ab`.
+            .filter(|(steps, _)| *steps <= 2 && *steps * 3 <= name.len())
+            .min_by_key(|(steps, _)| *steps)
+            .map(|(_, label)| label.as_str())
+    }
+
+    fn extra(&self) -> Vec<LabelFault> {
+        let unknown = self.labels.iter().zip(&self.columns);
+        unknown
+            .filter(|(label, column)| column.is_none() && !label.trim().is_empty())
+            .map(|(label, _)| {
+                let column = show::value(label, self.sight);
+                LabelFault {
+                    code: Code::ExtraLabel,
+                    detail: format!("{} is new", show::name(&column)),
+                    column: Some(column),
+                    rule: "only columns of the contract",
+                    hint: None,
+                }
+            })
+            .collect()
+    }
+
+    fn order(&self) -> Option<LabelFault> {
+        let at = (0..self.columns.len())
+            .find(|at| self.columns.get(*at).copied().flatten() != Some(*at))?;
+        let found = self.columns.get(at).copied().flatten()?;
+        Some(LabelFault {
+            code: Code::IncorrectLabel,
+            column: None,
+            rule: "labels in the order of the contract",
+            hint: Some(format!(
+                "The order is {}.",
+                show::names(
+                    self.schema
+                        .columns
+                        .iter()
+                        .map(|column| column.name.as_str())
+                )
+            )),
+            detail: format!(
+                "label {} of line {} is {}, {} expected",
+                at + 1,
+                self.line,
+                show::name(self.name(found)),
+                show::name(self.name(at))
+            ),
+        })
+    }
+
+    fn name(&self, index: usize) -> &str {
+        self.schema
+            .columns
+            .get(index)
+            .map_or("", |column| column.name.as_str())
+    }
+}
+
+/// Characters to add, remove or change to make `a` from `b` (Levenshtein), 3 or more being 3.
+fn distance(a: &[char], b: &[char]) -> usize {
+    const FAR: usize = 3;
+    if a.len().abs_diff(b.len()) >= FAR {
+        return FAR;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in (1..).zip(a) {
+        let mut next = vec![i];
+        let (mut left, mut nearest) = (i, i);
+        for (to, pair) in b.iter().zip(row.windows(2)) {
+            let (above_left, above) = match pair {
+                [above_left, above] => (*above_left, *above),
+                _ => (FAR, FAR),
+            };
+            left = (above_left + usize::from(from != to))
+                .min(above + 1)
+                .min(left + 1);
+            nearest = nearest.min(left);
+            next.push(left);
+        }
+        if nearest >= FAR {
+            return FAR;
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(FAR).min(FAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::policy::contract::{Column, Keep, Kind, TextFormat, TokenKind, TokenRule};
+
+    fn column(name: &str, aliases: &[&str]) -> Column {
+        Column {
+            name: name.to_owned(),
+            aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
+            kind: Kind::Text(TextFormat::Any),
+            required: false,
+            unique: false,
+            pattern: None,
+            pattern_text: None,
+            values: Vec::new(),
+            values_set: BTreeSet::new(),
+            minimum: None,
+            maximum: None,
+            length_min: None,
+            length_max: None,
+            sensitive: false,
+            token: None,
+        }
+    }
+
+    fn schema() -> Schema {
+        Schema {
+            columns: vec![
+                column("order_id", &[]),
+                column("country", &["land", "ctry"]),
+                column("amount", &[]),
+            ],
+            fields_match: FieldsMatch::Equal,
+            header_match: HeaderMatch::Exact,
+            extra_columns: ExtraColumns::Reject,
+            missing_columns: MissingColumns::Reject,
+            missing_values: vec![String::new()],
+            rows_min: 0,
+            primary_key: Vec::new(),
+            field_bytes_max: 1024,
+            record_bytes_max: 4096,
+            columns_max: 100,
+        }
+    }
+
+    fn match_line(schema: &Schema, labels: &[&str]) -> Result<Layout, Vec<LabelFault>> {
+        let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
+        match_labels(schema, b',', &labels, 1)
+    }
+
+    #[track_caller]
+    fn check(schema: &Schema, labels: &[&str], expect: &[(Code, Option<&str>, &str)]) {
+        let faults = match_line(schema, labels).unwrap_err();
+        let found: Vec<_> = faults
+            .iter()
+            .map(|fault| (fault.code, fault.column.as_deref(), fault.detail.as_str()))
+            .collect();
+        assert_eq!(found, expect, "{labels:?}");
+    }
+
+    fn places(schema: &Schema, labels: &[&str]) -> Vec<Place> {
+        match_line(schema, labels).unwrap().places
+    }
+
+    #[test]
+    fn labels_and_aliases_find_their_columns_in_any_order() {
+        assert_eq!(
+            places(&schema(), &["amount", "land", "order_id"]),
+            [Place::Column(2), Place::Column(1), Place::Column(0)]
+        );
+    }
+
+    #[test]
+    fn labels_are_compared_as_the_contract_says() {
+        let labels = [" ORDER_ID", "Country ", "amount"];
+        for (header_match, fits) in [
+            (HeaderMatch::Exact, false),
+            (HeaderMatch::Trim, false),
+            (HeaderMatch::Case, false),
+            (HeaderMatch::TrimCase, true),
+        ] {
+            let schema = Schema {
+                header_match,
+                ..schema()
+            };
+            assert_eq!(
+                match_line(&schema, &labels).is_ok(),
+                fits,
+                "{header_match:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn all_faults_are_told_together() {
+        check(
+            &schema(),
+            &["order_id", "", "order_id", "ammount", "loyalty"],
+            &[
+                (Code::BlankLabel, None, "label 2 of line 1 is empty"),
+                (
+                    Code::DuplicateLabel,
+                    Some("order_id"),
+                    "labels 1 and 3 of line 1 are both order_id",
+                ),
+                (Code::MissingLabel, Some("country"), "line 1 misses country"),
+                (
+                    Code::MissingLabel,
+                    Some("amount"),
+                    "line 1 misses amount, has ammount",
+                ),
+                (Code::ExtraLabel, Some("ammount"), "ammount is new"),
+                (Code::ExtraLabel, Some("loyalty"), "loyalty is new"),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_label_beside_its_alias_is_a_duplicate() {
+        check(
+            &schema(),
+            &["order_id", "country", "land", "amount"],
+            &[(
+                Code::DuplicateLabel,
+                Some("country"),
+                "labels 2 and 3 of line 1 are both country",
+            )],
+        );
+    }
+
+    #[test]
+    fn exact_wants_the_order_too() {
+        let exact = Schema {
+            fields_match: FieldsMatch::Exact,
+            ..schema()
+        };
+        assert!(match_line(&exact, &["order_id", "land", "amount"]).is_ok());
+        check(
+            &exact,
+            &["order_id", "amount", "country"],
+            &[(
+                Code::IncorrectLabel,
+                None,
+                "label 2 of line 1 is amount, country expected",
+            )],
+        );
+    }
+
+    #[test]
+    fn extra_columns_are_dropped_or_kept_where_that_is_agreed() {
+        let labels = ["order_id", "loyalty", "country", "amount"];
+        for (extra_columns, expect) in [
+            (ExtraColumns::Drop, Place::Drop("loyalty".to_owned())),
+            (ExtraColumns::Keep, Place::Keep("loyalty".to_owned())),
+        ] {
+            let fields_match = FieldsMatch::Subset;
+            let subset = Schema {
+                fields_match,
+                extra_columns,
+                ..schema()
+            };
+            assert_eq!(places(&subset, &labels)[1], expect);
+            let fields_match = FieldsMatch::Superset;
+            let superset = Schema {
+                fields_match,
+                extra_columns,
+                ..schema()
+            };
+            check(
+                &superset,
+                &labels,
+                &[(Code::ExtraLabel, Some("loyalty"), "loyalty is new")],
+            );
+        }
+    }
+
+    #[test]
+    fn missing_columns_are_null_unless_required_or_tokenized() {
+        let mut lenient = Schema {
+            missing_columns: MissingColumns::Null,
+            fields_match: FieldsMatch::Superset,
+            ..schema()
+        };
+        assert_eq!(match_line(&lenient, &["country"]).unwrap().absent, [0, 2]);
+        lenient.columns[0].required = true;
+        lenient.columns[2].token = Some(TokenRule {
+            kind: TokenKind::Mask,
+            domain: None,
+            keep: Keep::None,
+            normalise: Vec::new(),
+            tokenise_empty: false,
+        });
+        check(
+            &lenient,
+            &["country"],
+            &[
+                (
+                    Code::MissingLabel,
+                    Some("order_id"),
+                    "line 1 misses order_id",
+                ),
+                (Code::MissingLabel, Some("amount"), "line 1 misses amount"),
+            ],
+        );
+    }
+
+    #[test]
+    fn something_must_be_in_common() {
+        let partial = Schema {
+            missing_columns: MissingColumns::Null,
+            extra_columns: ExtraColumns::Drop,
+            fields_match: FieldsMatch::Partial,
+            ..schema()
+        };
+        assert!(match_line(&partial, &["x", "amount"]).is_ok());
+        check(
+            &partial,
+            &["x", "y"],
+            &[(
+                Code::MissingLabel,
+                None,
+                "line 1 has no label of the contract",
+            )],
+        );
+    }
+
+    #[test]
+    fn another_delimiter_is_one_finding_with_a_hint() {
+        for (header, hint) in [
+            ("order_id;country;amount", "looks like ';'"),
+            ("order_id\tcountry\tamount", "looks like TAB"),
+            ("order_id|\"country\"|x", "looks like '|'"),
+        ] {
+            let faults = match_line(&schema(), &[header]).unwrap_err();
+            assert_eq!(faults.len(), 1);
+            assert_eq!(faults[0].code, Code::FormatError);
+            assert_eq!(faults[0].hint.as_deref(), Some(hint));
+            assert_eq!(faults[0].detail, "line 1 has 1 column, 3 expected");
+        }
+        let faults = match_line(&schema(), &["a;b;c"]).unwrap_err();
+        assert_eq!(faults[0].code, Code::MissingLabel);
+    }
+
+    #[test]
+    fn a_row_in_the_place_of_the_header_shows_as_shape() {
+        let mut sensitive = schema();
+        sensitive.columns[0].sensitive = true;
+        let faults = match_line(&sensitive, &["jane@x.org", "DE", "12.50"]).unwrap_err();
+        let shown = format!("{faults:?}");
+        assert!(
+            !shown.contains("jane") && !shown.contains("12.50"),
+            "{shown}"
+        );
+        assert!(shown.contains("aaaa@a.aaa"), "{shown}");
+    }
+
+    #[test]
+    fn distances_are_counted_to_three() {
+        let d = |a: &str, b: &str| {
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            distance(&chars(a), &chars(b))
+        };
+        assert_eq!(d("amount", "amount"), 0);
+        assert_eq!(d("ammount", "amount"), 1);
+        assert_eq!(d("amuont", "amount"), 2);
+        assert_eq!(d("", "ab"), 2);
+        assert_eq!(d("total", "amount"), 3);
+        assert_eq!(d("abcdef", "ghijkl"), 3);
+    }
+}

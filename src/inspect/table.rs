@@ -1,0 +1,557 @@
+//! The text of a CSV file, from its first byte to its last: encoding, structure, header, rows,
+//! trailer.
+//!
+//! These faults refuse the file at once, and nothing behind them is looked at: a byte order mark
+//! where the contract takes none, a byte that is not UTF-8, a fault of structure
+//! ([`crate::inspect::csv`]), any fault of the header, a cap. Every other fault is counted and
+//! the inspection goes on. A fault that ends the inspection takes effect at its byte: the
+//! records that end before it are judged, the one it is in is not, wherever pieces were cut.
+//!
+//! With a trailer, the last line that is not blank is held back until something follows it; a
+//! fault that ends the inspection leaves it unjudged.
+
+use std::ops::Range;
+
+use crate::inspect::csv::{Bounds, Index, MarkKind, ScanFault, ScanFaultKind, Scanner};
+use crate::inspect::encoding::{self, Prefix};
+use crate::inspect::report::{Refused, Report, Sample};
+use crate::inspect::rows::{self, Rows, Text};
+use crate::inspect::schema;
+use crate::inspect::show;
+use crate::inspect::trailer;
+use crate::policy::contract::{Bom, Dialect, Header, Schema, Trailer};
+use crate::terms::codes::Code;
+use crate::terms::limits;
+use crate::tokens::Tokenizer;
+
+/// A CSV file being inspected.
+pub(crate) struct Table {
+    schema: Schema,
+    dialect: Dialect,
+    bom: Bom,
+    trailer: Option<Trailer>,
+    seed: [u8; 16],
+    /// For the rows, once their layout is known.
+    tokenizers: Vec<Option<Tokenizer>>,
+    /// Bytes not yet judged; they start at `base` of the file.
+    buffer: Vec<u8>,
+    base: u64,
+    /// Bytes of the buffer known to be UTF-8.
+    valid: usize,
+    has_begun: bool,
+    scanner: Scanner,
+    index: Index,
+    /// Records at the index's start that wait for what follows them.
+    held: usize,
+    rows: Option<Rows>,
+}
+
+/// What a CSV file is judged by.
+pub(crate) struct TableRules {
+    /// The rules for rows.
+    pub(crate) schema: Schema,
+    /// The dialect.
+    pub(crate) dialect: Dialect,
+    /// What a byte order mark means.
+    pub(crate) bom: Bom,
+    /// The trailer.
+    pub(crate) trailer: Option<Trailer>,
+}
+
+/// Whether more may follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    /// The file goes on.
+    Open,
+    /// That was all.
+    End,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// `tokenizers`: for each column of the schema that has one.
+    pub(crate) fn new(
+        rules: TableRules,
+        tokenizers: Vec<Option<Tokenizer>>,
+        seed: [u8; 16],
+    ) -> Self {
+        let TableRules {
+            schema,
+            dialect,
+            bom,
+            trailer,
+        } = rules;
+        let bounds = Bounds {
+            cell_bytes_max: schema.field_bytes_max,
+            record_bytes_max: schema.record_bytes_max,
+            columns_max: schema.columns_max,
+        };
+        let mut table = Self {
+            scanner: Scanner::new(dialect, bounds),
+            schema,
+            dialect,
+            bom,
+            trailer,
+            seed,
+            tokenizers,
+            buffer: Vec::new(),
+            base: 0,
+            valid: 0,
+            has_begun: false,
+            index: Index::default(),
+            held: 0,
+            rows: None,
+        };
+        if table.dialect.header == Header::Absent {
+            let layout = schema::in_order(&table.schema);
+            table.lay_out(&layout);
+        }
+        table
+    }
+
+    /// Bytes taken so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.base + u64::try_from(self.buffer.len()).unwrap_or(0)
+    }
+
+    /// Values tokenized so far, by column.
+    pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.rows.iter().flat_map(Rows::tokens)
+    }
+
+    /// Takes the next bytes of the text.
+    ///
+    /// # Errors
+    /// [`Refused`] when the file is refused whatever follows.
+    pub(crate) fn push(
+        &mut self,
+        input: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
+            self.buffer.extend_from_slice(piece);
+            if self.begin(Rest::Open, report)? {
+                self.inspect(report, out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The last byte has been pushed.
+    ///
+    /// # Errors
+    /// [`Refused`] as for [`Table::push`].
+    pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.begin(Rest::End, report)?;
+        self.inspect(report, out)?;
+        if let Some(&byte) = self.buffer.get(self.valid) {
+            let hint = if self.buffer.len() - self.valid == 1 {
+                encoding::hint(byte)
+            } else {
+                Some("the file ends inside a character")
+            };
+            return Err(self.not_utf8(byte, hint, report));
+        }
+        if let Err(fault) = self.scanner.end(&mut self.index) {
+            return Err(self.structure(fault, report));
+        }
+        let is_empty = self.rows.is_none() && self.index.records.is_empty();
+        if is_empty && self.dialect.header == Header::Present {
+            return Err(refuse_empty(self.taken(), report));
+        }
+        self.judge(Rest::End, report, out)?;
+        if report.rows < self.schema.rows_min {
+            let rule = format!("at least {}", show::counted(self.schema.rows_min, "row"));
+            let sample = Sample {
+                detail: format!(
+                    "{}, {} expected",
+                    show::counted(report.rows, "row"),
+                    self.schema.rows_min
+                ),
+                ..Sample::default()
+            };
+            report.add(Code::TooFewRows, None, &rule, None, sample);
+        }
+        Ok(())
+    }
+
+    /// Deals with a byte order mark; false while it is not known whether there is one.
+    fn begin(&mut self, rest: Rest, report: &mut Report) -> Result<bool, Refused> {
+        if self.has_begun {
+            return Ok(true);
+        }
+        let is_short = self.buffer.len() < encoding::BOM.len();
+        if is_short && rest == Rest::Open && encoding::BOM.starts_with(&self.buffer) {
+            return Ok(false);
+        }
+        self.has_begun = true;
+        if self.buffer.starts_with(encoding::BOM) {
+            if self.bom == Bom::Reject {
+                let sample = Sample {
+                    line: Some(1),
+                    byte: Some(0),
+                    detail: "the file starts with a byte order mark".to_owned(),
+                    ..Sample::default()
+                };
+                let rule = "UTF-8 without a byte order mark";
+                let hint = Some("Save the file as UTF-8 without BOM.".to_owned());
+                return Err(report.refuse(0, Code::EncodingError, None, rule, hint, sample));
+            }
+            self.buffer.drain(..encoding::BOM.len());
+            self.base = u64::try_from(encoding::BOM.len()).unwrap_or(0);
+        }
+        Ok(true)
+    }
+
+    /// Looks at everything in the buffer that has not been looked at.
+    fn inspect(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let fresh = self.buffer.get(self.valid..).unwrap_or_default();
+        let faulty = match encoding::prefix(fresh) {
+            Prefix::Valid(count) => {
+                self.valid += count;
+                None
+            }
+            Prefix::Faulty { valid, byte } => {
+                self.valid += valid;
+                Some(byte)
+            }
+        };
+        let valid = self.buffer.get(..self.valid).unwrap_or_default();
+        let scanned = self.scanner.scan(valid, &mut self.index);
+        self.judge(Rest::Open, report, out)?;
+        if let Err(fault) = scanned {
+            return Err(self.structure(fault, report));
+        }
+        if let Some(byte) = faulty {
+            return Err(self.not_utf8(byte, encoding::hint(byte), report));
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// Removes what has been judged from the buffer.
+    fn forget(&mut self) {
+        let judged = self.index.records.len() - self.held;
+        if judged == 0 {
+            return;
+        }
+        let bytes = self.index.forget(judged, &self.scanner);
+        self.scanner.shift(bytes, &self.index);
+        self.buffer.drain(..bytes);
+        self.valid -= bytes;
+        self.base += u64::try_from(bytes).unwrap_or(0);
+    }
+
+    /// Judges the records found since the last time.
+    fn judge(&mut self, rest: Rest, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let complete = self.index.records.len();
+        if complete == self.held && rest == Rest::Open {
+            return Ok(());
+        }
+        let mut next = 0;
+        if self.rows.is_none() {
+            if complete == 0 {
+                return Ok(());
+            }
+            self.header(report, out)?;
+            next = 1;
+        }
+        match (self.candidate(next), rest) {
+            (Some(last), Rest::Open) => {
+                self.held = complete - last;
+                self.judge_rows(next..last, report, out)
+            }
+            (None, Rest::Open) => {
+                self.held = 0;
+                self.judge_rows(next..complete, report, out)
+            }
+            (candidate, Rest::End) => {
+                self.held = 0;
+                self.judge_last(next..complete, candidate, report, out)
+            }
+        }
+    }
+
+    /// The record that may be the trailer: the last one that is not blank.
+    fn candidate(&self, next: usize) -> Option<usize> {
+        self.trailer.as_ref()?;
+        let records = self.index.records.get(next..)?;
+        let last = next + records.iter().rposition(|record| !record.is_blank())?;
+        let blank = self.index.records.len() - last - 1;
+        (blank <= limits::TRAILER_BLANK_LINES_MAX).then_some(last)
+    }
+
+    fn judge_rows(
+        &mut self,
+        records: Range<usize>,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let valid = self.buffer.get(..self.valid).unwrap_or_default();
+        let text = Text {
+            buffer: simdutf8::basic::from_utf8(valid).unwrap_or_default(),
+            base: self.base,
+            index: &self.index,
+        };
+        match &mut self.rows {
+            Some(rows) if !records.is_empty() => rows.judge(text, records, report, out),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The last records of the file, one of them perhaps the trailer.
+    fn judge_last(
+        &mut self,
+        records: Range<usize>,
+        candidate: Option<usize>,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let Some(rules) = self.trailer.clone() else {
+            return self.judge_rows(records, report, out);
+        };
+        let record = candidate.and_then(|at| self.index.records.get(at)).copied();
+        let line = record.and_then(|record| {
+            let line = self.buffer.get(record.span())?;
+            // In a quoted line break, the physical last line is only part of the record.
+            let is_one_line = memchr::memchr(b'\n', line).is_none();
+            let text = is_one_line.then(|| str::from_utf8(line).ok()).flatten()?;
+            Some((record, text.to_owned()))
+        });
+        let groups = line
+            .as_ref()
+            .and_then(|(record, line)| Some((record, trailer::read(&rules, line)?)));
+        let (Some((record, groups)), Some(at)) = (groups, candidate) else {
+            self.judge_rows(records, report, out)?;
+            trailer::missing(record.map(|record| record.line), report);
+            return Ok(());
+        };
+        self.judge_rows(records.start..at, report, out)?;
+        let text = Text {
+            buffer: str::from_utf8(&self.buffer).unwrap_or_default(),
+            base: self.base,
+            index: &self.index,
+        };
+        for mark in self.index.marks(record) {
+            rows::note_mark(text, record, None, *mark, None, report);
+        }
+        if record.is_mixed {
+            let sample = Sample {
+                line: Some(record.line),
+                byte: Some(text.at(record.span().start)),
+                detail: "ends unlike the lines before it".to_owned(),
+                ..Sample::default()
+            };
+            report.add(
+                Code::MixedNewlines,
+                None,
+                "one kind of line end",
+                None,
+                sample,
+            );
+        }
+        self.judge_rows(at + 1..records.end, report, out)?;
+        if let Some(rows) = &self.rows {
+            trailer::compare(&rules, &groups, record.line, rows.sums(), report);
+        }
+        Ok(())
+    }
+
+    /// Judges the first record as the header.
+    fn header(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+        let Some(record) = self.index.records.first().copied() else {
+            return Ok(());
+        };
+        let valid = self.buffer.get(..self.valid).unwrap_or_default();
+        let text = Text {
+            buffer: simdutf8::basic::from_utf8(valid).unwrap_or_default(),
+            base: self.base,
+            index: &self.index,
+        };
+        let (start, end) = (text.at(record.span().start), text.at(record.span().end));
+        let sample = |detail: String| Sample {
+            line: Some(record.line),
+            byte: Some(start),
+            detail,
+            ..Sample::default()
+        };
+        let marks = self.index.marks(&record);
+        let lone_cr = marks.iter().find(|mark| mark.kind == MarkKind::LoneCr);
+        // One finding for a file of CR line ends, not one for each of its lines.
+        let told = lone_cr.map_or(marks, std::slice::from_ref);
+        let mut first = None;
+        for mark in told {
+            let at = rows::note_mark(text, &record, None, *mark, None, report);
+            first = first.or(Some(at));
+        }
+        if let Some(finding) = first {
+            return Err(report.refused_by(finding, end));
+        }
+        if record.is_blank() {
+            let detail = format!("line {} is blank, labels expected", record.line);
+            let rule = "every column has a label";
+            return Err(report.refuse(end, Code::BlankLabel, None, rule, None, sample(detail)));
+        }
+        let mut scratch = String::new();
+        let labels: Vec<String> = self
+            .index
+            .cells(&record)
+            .iter()
+            .map(|cell| {
+                cell.text(text.buffer, self.dialect.quote, &mut scratch)
+                    .to_owned()
+            })
+            .collect();
+        let delimiter = self.dialect.delimiter;
+        match schema::match_labels(&self.schema, delimiter, &labels, record.line) {
+            Ok(layout) => {
+                self.lay_out(&layout);
+                if let Some(rows) = &self.rows {
+                    rows.labels(out);
+                }
+                Ok(())
+            }
+            Err(faults) => {
+                let mut first = None;
+                for fault in faults {
+                    let make = || (fault.hint, sample(fault.detail));
+                    let at = report.note(fault.code, fault.column.as_deref(), fault.rule, make);
+                    first = first.or(Some(at));
+                }
+                Err(report.refused_by(first.unwrap_or_default(), end))
+            }
+        }
+    }
+
+    /// From here on rows can be judged.
+    fn lay_out(&mut self, layout: &schema::Layout) {
+        let sums = self.trailer.iter().flat_map(|trailer| &trailer.sums);
+        let summed: Vec<usize> = sums.map(|(column, _)| *column).collect();
+        self.rows = Some(Rows::new(
+            &self.schema,
+            self.dialect,
+            layout,
+            &summed,
+            std::mem::take(&mut self.tokenizers),
+            self.seed,
+        ));
+    }
+
+    /// The offset in the file of a place in the buffer.
+    fn at(&self, place: usize) -> u64 {
+        self.base + u64::try_from(place).unwrap_or(0)
+    }
+
+    /// The byte behind the valid ones is none of UTF-8.
+    fn not_utf8(&self, byte: u8, hint: Option<&str>, report: &mut Report) -> Refused {
+        let line = self.scanner.line();
+        let column = self.scanner.column(&self.index);
+        let column = self.rows.as_ref().and_then(|rows| rows.name(column));
+        let sample = Sample {
+            line: Some(line),
+            byte: Some(self.at(self.valid)),
+            detail: match column {
+                Some(name) => format!(
+                    "byte 0x{byte:02X} at line {line} is not UTF-8 (in {})",
+                    show::name(name)
+                ),
+                None => format!("byte 0x{byte:02X} at line {line} is not UTF-8"),
+            },
+            ..Sample::default()
+        };
+        let hint = hint.map(str::to_owned);
+        let at = self.at(self.valid);
+        report.refuse(at, Code::EncodingError, None, "UTF-8", hint, sample)
+    }
+
+    /// A fault of structure.
+    fn structure(&self, fault: ScanFault, report: &mut Report) -> Refused {
+        let usize_bytes = |bytes: usize| show::bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let quoted = "quotes around the whole cell, doubled inside";
+        let (code, rule, detail) = match fault.kind {
+            ScanFaultKind::CellTooLong => (
+                Code::LimitExceeded,
+                format!("{} a cell", usize_bytes(self.schema.field_bytes_max)),
+                "a cell that is longer",
+            ),
+            ScanFaultKind::RecordTooLong => (
+                Code::LimitExceeded,
+                format!("{} a record", usize_bytes(self.schema.record_bytes_max)),
+                "a record that is longer",
+            ),
+            ScanFaultKind::TooManyColumns => (
+                Code::LimitExceeded,
+                format!("{} columns", self.schema.columns_max),
+                "more cells than that",
+            ),
+            ScanFaultKind::Crlf => (
+                Code::FormatError,
+                "LF line ends".to_owned(),
+                "a line that ends with CRLF",
+            ),
+            ScanFaultKind::Lf => (
+                Code::FormatError,
+                "CRLF line ends".to_owned(),
+                "a line that ends with LF",
+            ),
+            ScanFaultKind::QuoteInside => (
+                Code::FormatError,
+                quoted.to_owned(),
+                "a quote inside an unquoted cell",
+            ),
+            ScanFaultKind::TextAfterQuote => (
+                Code::FormatError,
+                quoted.to_owned(),
+                "text after a closing quote",
+            ),
+            ScanFaultKind::UnclosedQuote => (
+                Code::FormatError,
+                quoted.to_owned(),
+                "a quote that is never closed",
+            ),
+        };
+        let sample = Sample {
+            line: Some(fault.line),
+            byte: Some(self.at(fault.at)),
+            detail: detail.to_owned(),
+            ..Sample::default()
+        };
+        let hint = self.structure_hint(fault).map(str::to_owned);
+        report.refuse(self.at(fault.at), code, None, &rule, hint, sample)
+    }
+
+    fn structure_hint(&self, fault: ScanFault) -> Option<&'static str> {
+        match fault.kind {
+            ScanFaultKind::CellTooLong | ScanFaultKind::RecordTooLong => {
+                Some("A quote that is opened and never closed makes a cell endless.")
+            }
+            ScanFaultKind::TextAfterQuote if self.rows.is_none() => {
+                match self.buffer.get(fault.at) {
+                    Some(b';') => Some("looks like ';'"),
+                    Some(b'\t') => Some("looks like TAB"),
+                    Some(b'|') => Some("looks like '|'"),
+                    Some(b',') => Some("looks like ','"),
+                    Some(_) | None => None,
+                }
+            }
+            ScanFaultKind::QuoteInside | ScanFaultKind::TextAfterQuote => {
+                Some("Put quotes around the whole cell and double those inside.")
+            }
+            ScanFaultKind::TooManyColumns
+            | ScanFaultKind::Crlf
+            | ScanFaultKind::Lf
+            | ScanFaultKind::UnclosedQuote => None,
+        }
+    }
+}
+
+/// There is nothing in the file.
+pub(crate) fn refuse_empty(at: u64, report: &mut Report) -> Refused {
+    let sample = Sample {
+        detail: "the file is empty".to_owned(),
+        ..Sample::default()
+    };
+    report.refuse(at, Code::FormatError, None, "a header", None, sample)
+}
