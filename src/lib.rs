@@ -25,3 +25,6 @@ pub mod inspect;
 
 /// Rank 2, pure. Packets in, actions out; no socket.
 pub mod wire;
+
+/// Rank 3. The system clock, randomness, logs, metrics.
+pub mod telemetry;
