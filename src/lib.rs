@@ -28,3 +28,9 @@ pub mod wire;
 
 /// Rank 3. The system clock, randomness, logs, metrics.
 pub mod telemetry;
+
+/// Rank 4. Where bytes are kept: the sealed spool, the stores.
+pub mod depot;
+
+/// Rank 4. What happened: submissions, keys, audit. The only place with SQL.
+pub mod ledger;

@@ -1,0 +1,167 @@
+//! For the tests of this folder: a ledger in a temporary directory, and example submissions.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::depot::spool::SealedLane;
+use crate::ledger::submissions::{
+    Acceptance, Beginning, Origin, Partial, ReceiptDocuments, Settlement, Whole,
+};
+use crate::ledger::{HeadSigner, Ledger, LedgerFault};
+use crate::terms::clock::{ManualClock, Timestamp};
+use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
+
+/// A ledger, its folder and its clock.
+pub(super) struct Desk {
+    pub(super) ledger: Ledger,
+    pub(super) clock: ManualClock,
+    pub(super) folder: tempfile::TempDir,
+}
+
+impl Desk {
+    pub(super) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(at(0));
+        let ledger = open(folder.path(), &clock).unwrap();
+        Self {
+            ledger,
+            clock,
+            folder,
+        }
+    }
+
+    pub(super) fn file(&self) -> PathBuf {
+        self.folder.path().join("state.db")
+    }
+
+    /// Stops and opens again.
+    pub(super) async fn restart(&mut self) {
+        self.ledger.stop().await;
+        self.ledger = open(self.folder.path(), &self.clock).unwrap();
+    }
+
+    /// How often `bytes` occur in the database and its log.
+    pub(super) fn hits(&self, bytes: &[u8]) -> usize {
+        ["state.db", "state.db-wal"]
+            .map(|name| std::fs::read(self.folder.path().join(name)).unwrap_or_default())
+            .iter()
+            .map(|content| memchr::memmem::find_iter(content, bytes).count())
+            .sum()
+    }
+}
+
+pub(super) fn open(folder: &Path, clock: &ManualClock) -> Result<Ledger, LedgerFault> {
+    Ledger::open(folder, Arc::new(clock.clone()), signer())
+}
+
+pub(super) fn signer() -> HeadSigner {
+    Arc::new(|text| format!("signed {} bytes", text.len()))
+}
+
+/// Seconds after a certain day's noon.
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(1_795_262_400_000_000 + seconds * 1_000_000)
+}
+
+pub(super) fn id(n: u32) -> SubmissionId {
+    let mut random = [7; 10];
+    random[6..].copy_from_slice(&n.to_be_bytes());
+    SubmissionId::new(at(i64::from(n)), random)
+}
+
+pub(super) fn acme() -> PartnerId {
+    PartnerId::parse("acme").unwrap()
+}
+
+pub(super) fn orders() -> FeedId {
+    FeedId::parse("orders").unwrap()
+}
+
+pub(super) fn beginning(n: u32) -> Beginning {
+    Beginning {
+        id: id(n),
+        partner: acme(),
+        feed: orders(),
+        path: format!("/inbox/orders_{n}.csv"),
+        name: format!("orders_{n}.csv"),
+        origin: Origin {
+            channel: "sftp".to_owned(),
+            address: "198.51.100.7:50022".to_owned(),
+            client: "SSH-2.0-OpenSSH_9.2".to_owned(),
+            key: "SHA256:9mfj8e2t".to_owned(),
+        },
+        policy_version: 3,
+        policy_hash: [3; 32],
+        opened_at: at(i64::from(n)),
+        raw_key: format!("wrapped K_raw of {n}").into_bytes(),
+    }
+}
+
+pub(super) fn partial(n: u32) -> Partial {
+    Partial {
+        closed: false,
+        bytes: 1000 + u64::from(n),
+        raw_inline: Some(format!("sealed raw of {n}").into_bytes()),
+        mtime: Some(1_795_000_000),
+        at: at(i64::from(n) + 1),
+    }
+}
+
+pub(super) fn whole(n: u32) -> Whole {
+    Whole {
+        sha256: digest(n),
+        raw: SealedLane {
+            bytes: 2000 + u64::from(n),
+            tag_digest: [4; 32],
+            inline: Some(format!("sealed raw of {n}").into_bytes()),
+        },
+        mtime: Some(1_795_000_001),
+        received_at: at(i64::from(n) + 2),
+    }
+}
+
+pub(super) fn digest(n: u32) -> [u8; 32] {
+    let mut digest = [5; 32];
+    digest[28..].copy_from_slice(&n.to_be_bytes());
+    digest
+}
+
+pub(super) fn accepted(n: u32) -> Settlement {
+    Settlement {
+        whole: whole(n),
+        decided_at: at(i64::from(n) + 3),
+        rows: 6,
+        errors_total: 0,
+        codes: vec!["mixed-newlines".to_owned()],
+        receipt: ReceiptDocuments {
+            base: format!("orders_{n}.csv.{}.receipt", id(n).short()),
+            text: b"accepted\r\n".to_vec(),
+            json: b"{\"verdict\":\"accepted\"}".to_vec(),
+            text_sig: b"signature of text".to_vec(),
+            json_sig: b"signature of json".to_vec(),
+        },
+        accepted: Some(Acceptance {
+            out_key: Some(format!("wrapped K_out of {n}").into_bytes()),
+            out: Some(SealedLane {
+                bytes: 1900,
+                tag_digest: [6; 32],
+                inline: Some(format!("sealed out of {n}").into_bytes()),
+            }),
+            out_sha256: Some([8; 32]),
+            store: "lake".to_owned(),
+            key: format!("acme/orders/{}.csv", id(n)),
+            metadata: vec![("feed".to_owned(), "orders".to_owned())],
+            known_as: None,
+        }),
+        replaces: None,
+    }
+}
+
+pub(super) fn rejected(n: u32) -> Settlement {
+    Settlement {
+        errors_total: 2,
+        codes: vec!["missing-cell".to_owned(), "type-error".to_owned()],
+        accepted: None,
+        ..accepted(n)
+    }
+}

@@ -1,0 +1,215 @@
+//! The schema, one step per version; `PRAGMA user_version` says how many steps a file has seen.
+//! A published step is never edited: a change is a new step.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::ledger::{LedgerFault, explain};
+
+/// Brings a file up to this build, each step in a transaction of its own.
+pub(super) fn migrate(connection: &Connection, path: &str) -> Result<(), LedgerFault> {
+    let found = version(connection, path)?;
+    refuse_newer(found, path)?;
+    let sql = |error: rusqlite::Error| explain(path, &error);
+    for (step, known) in STEPS.iter().zip(1_u32..) {
+        if known <= found {
+            continue;
+        }
+        let transaction =
+            rusqlite::Transaction::new_unchecked(connection, TransactionBehavior::Immediate)
+                .map_err(sql)?;
+        transaction.execute_batch(step).map_err(sql)?;
+        transaction
+            .pragma_update(None, "user_version", known)
+            .map_err(sql)?;
+        transaction.commit().map_err(sql)?;
+    }
+    Ok(())
+}
+
+/// Says whether a file that may not be written can be read by this build.
+pub(super) fn is_current(connection: &Connection, path: &str) -> Result<(), LedgerFault> {
+    let found = version(connection, path)?;
+    refuse_newer(found, path)?;
+    if found < known() {
+        return Err(LedgerFault::Database {
+            path: path.to_owned(),
+            detail: format!(
+                "schema {found} is older than {} of this build; start the gateway once to bring it up",
+                known()
+            ),
+        });
+    }
+    Ok(())
+}
+
+fn version(connection: &Connection, path: &str) -> Result<u32, LedgerFault> {
+    let sql = |error: rusqlite::Error| explain(path, &error);
+    let found: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(sql)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(sql)?;
+    let owner: i64 = connection
+        .pragma_query_value(None, "application_id", |row| row.get(0))
+        .map_err(sql)?;
+    if tables > 0 && owner != APPLICATION_ID {
+        return Err(LedgerFault::Damaged {
+            path: path.to_owned(),
+            detail: "a SQLite file, but not of sallyport; restore a backup, or move it away"
+                .to_owned(),
+        });
+    }
+    Ok(found)
+}
+
+fn refuse_newer(found: u32, path: &str) -> Result<(), LedgerFault> {
+    if found > known() {
+        return Err(LedgerFault::TooNew {
+            path: path.to_owned(),
+            found,
+            known: known(),
+        });
+    }
+    Ok(())
+}
+
+fn known() -> u32 {
+    u32::try_from(STEPS.len()).unwrap_or(u32::MAX)
+}
+
+/// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
+const APPLICATION_ID: i64 = 0x7361_6c79;
+
+const STEPS: [&str; 1] = ["
+PRAGMA application_id = 0x73616c79;
+
+CREATE TABLE submissions (
+    seq            INTEGER PRIMARY KEY,
+    id             TEXT NOT NULL UNIQUE,
+    backwards      TEXT NOT NULL,
+    partner        TEXT NOT NULL,
+    feed           TEXT NOT NULL,
+    path           TEXT NOT NULL,
+    name           TEXT NOT NULL,
+    channel        TEXT NOT NULL,
+    address        TEXT NOT NULL,
+    client         TEXT NOT NULL,
+    fingerprint    TEXT NOT NULL,
+    policy_version INTEGER NOT NULL,
+    policy_hash    BLOB NOT NULL,
+    state          TEXT NOT NULL CHECK (state IN ('receiving', 'received', 'interrupted',
+                       'accepted', 'delivering', 'delivered', 'failing', 'rejected', 'expired',
+                       'removed')),
+    -- When it came to what its listing shows: cut off, whole, decided, ended.
+    moment         INTEGER NOT NULL,
+    opened_at      INTEGER NOT NULL,
+    received_at    INTEGER,
+    decided_at     INTEGER,
+    delivered_at   INTEGER,
+    bytes          INTEGER NOT NULL DEFAULT 0,
+    sha256         BLOB,
+    mtime          INTEGER,
+    data_rows      INTEGER NOT NULL DEFAULT 0,
+    errors_total   INTEGER NOT NULL DEFAULT 0,
+    codes          TEXT NOT NULL DEFAULT '[]',
+    raw_slot       INTEGER,
+    raw_bytes      INTEGER,
+    raw_digest     BLOB,
+    raw_inline     INTEGER,
+    out_slot       INTEGER,
+    out_bytes      INTEGER,
+    out_digest     BLOB,
+    out_inline     INTEGER,
+    out_sha256     BLOB,
+    store          TEXT,
+    object_key     TEXT,
+    metadata       TEXT NOT NULL DEFAULT '[]',
+    stored_as      TEXT,
+    attempts       INTEGER NOT NULL DEFAULT 0,
+    next_attempt   INTEGER,
+    last_error     TEXT,
+    receipt_base   TEXT,
+    known_as       TEXT REFERENCES submissions (id),
+    replaced       INTEGER NOT NULL DEFAULT 0,
+    hidden         INTEGER NOT NULL DEFAULT 0,
+    -- An unfinished file whose partial name the client has closed itself.
+    closed         INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX submissions_backwards ON submissions (backwards);
+CREATE INDEX submissions_at_path ON submissions (partner, path, moment);
+CREATE INDEX submissions_listed ON submissions (partner, state, moment);
+CREATE INDEX submissions_of_partner ON submissions (partner, opened_at);
+CREATE INDEX submissions_in_state ON submissions (state, opened_at);
+CREATE INDEX submissions_by_time ON submissions (opened_at);
+CREATE INDEX submissions_content ON submissions (sha256, partner, feed)
+    WHERE store IS NOT NULL AND known_as IS NULL;
+CREATE INDEX submissions_with_receipt ON submissions (partner, decided_at)
+    WHERE receipt_base IS NOT NULL;
+CREATE INDEX submissions_known_as ON submissions (known_as) WHERE known_as IS NOT NULL;
+
+CREATE TABLE receipts (
+    submission INTEGER PRIMARY KEY REFERENCES submissions (seq),
+    text       BLOB NOT NULL,
+    json       BLOB NOT NULL,
+    text_sig   BLOB NOT NULL,
+    json_sig   BLOB NOT NULL
+) STRICT;
+
+-- All rows of one length, never deleted: see slots.rs before touching this table.
+CREATE TABLE key_slots (
+    slot    INTEGER PRIMARY KEY,
+    used    INTEGER NOT NULL CHECK (used IN (0, 1)),
+    wrapped BLOB NOT NULL CHECK (length(wrapped) = 128)
+) STRICT;
+CREATE INDEX free_key_slots ON key_slots (slot) WHERE used = 0;
+
+CREATE TABLE inlines (
+    number INTEGER PRIMARY KEY,
+    sealed BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE domain_keys (
+    owner  TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    kid    INTEGER NOT NULL,
+    slot   INTEGER NOT NULL,
+    PRIMARY KEY (owner, domain, kid)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE revocations (
+    partner     TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (partner, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE key_uses (
+    partner     TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    at          INTEGER NOT NULL,
+    PRIMARY KEY (partner, fingerprint)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    seq     INTEGER PRIMARY KEY,
+    at      INTEGER NOT NULL,
+    actor   TEXT NOT NULL,
+    action  TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    detail  TEXT NOT NULL,
+    hash    BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE audit_heads (
+    seq       INTEGER PRIMARY KEY,
+    day       INTEGER NOT NULL,
+    text      BLOB NOT NULL,
+    signature TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE facts (
+    name  TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+"];
