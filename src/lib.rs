@@ -34,3 +34,6 @@ pub mod depot;
 
 /// Rank 4. What happened: submissions, keys, audit. The only place with SQL.
 pub mod ledger;
+
+/// Rank 5. The gate: who is this, may they? Permits are made here only.
+pub mod authority;
