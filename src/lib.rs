@@ -37,3 +37,9 @@ pub mod ledger;
 
 /// Rank 5. The gate: who is this, may they? Permits are made here only.
 pub mod authority;
+
+/// Rank 6. The life of a submission, and what partners see of it.
+pub mod intake;
+
+/// Rank 6. Policies and keys taken up while the gateway runs.
+pub mod reload;

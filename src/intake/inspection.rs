@@ -1,0 +1,357 @@
+//! Inspection of one submission, running behind its writes.
+//!
+//! It reads what the spool has sealed, never the socket, so a slow inspection never slows the
+//! partner. State is only in memory: after a restart the spool is read again.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use ring::digest;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use crate::depot::spool::{SealedLane, SpoolDir, SpoolFault, SpoolReader, SpoolSync, SpoolWriter};
+use crate::inspect::Line;
+use crate::inspect::report::{Finding, Report};
+use crate::policy::feed::Feed;
+use crate::seal::{DataKey, Lane};
+use crate::terms::ids::SubmissionId;
+use crate::terms::limits;
+use crate::tokens::TokenKeys;
+
+/// Raw bytes between two fdatasync calls: what CLOSE has left to sync stays small.
+const SYNC_EVERY_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What is needed to begin (and to begin again).
+#[derive(Clone)]
+pub(super) struct Setup {
+    pub(super) id: SubmissionId,
+    pub(super) feed: Arc<Feed>,
+    pub(super) keys: Arc<TokenKeys>,
+    pub(super) seed: [u8; 16],
+    pub(super) out_key: DataKey,
+    pub(super) spool: SpoolDir,
+}
+
+/// The line at work, with both lanes' digests.
+pub(super) struct Inspection {
+    line: Line,
+    reader: SpoolReader,
+    position: u64,
+    out: SpoolWriter,
+    out_bytes: u64,
+    out_digest: digest::Context,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+/// What a finished inspection knows.
+pub(super) struct Inspected {
+    pub(super) report: Report,
+    pub(super) out: SealedLane,
+    pub(super) out_sha256: [u8; 32],
+}
+
+/// What stops an inspection that is not the file's fault.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InspectionFault {
+    /// A key the contract needs was not there.
+    #[error(transparent)]
+    Keys(#[from] crate::tokens::TokenFault),
+    /// The spool could not be read or the output not written.
+    #[error(transparent)]
+    Spool(#[from] SpoolFault),
+    /// The work was ended from outside (shutdown), or it panicked.
+    #[error("inspection of the file ended early")]
+    Ended,
+}
+
+/// Shared between the writer of a submission and the inspection behind it.
+pub(super) struct Progress {
+    /// The ledger knows the submission: `Some(true)` once it is durable there.
+    pub(super) begun: watch::Sender<Option<bool>>,
+    /// More bytes are sealed, or the last one is: for the inspection.
+    more: Notify,
+    /// The same for the digest.
+    more_to_digest: Notify,
+    /// The last byte is sealed.
+    pub(super) whole: AtomicBool,
+    /// Nobody wants the result any more.
+    pub(super) cancelled: AtomicBool,
+    /// The finding that refuses the file whatever follows.
+    pub(super) fatal: OnceLock<Finding>,
+}
+
+impl Progress {
+    /// There is more to read, or nothing more will come.
+    pub(super) fn wake(&self) {
+        self.more.notify_one();
+        self.more_to_digest.notify_one();
+    }
+}
+
+/// The digest as sent, from a task of its own: it is slower than most inspections, and the answer
+/// to CLOSE may have to go out before the inspection is through.
+pub(super) type Digesting = JoinHandle<Result<[u8; 32], InspectionFault>>;
+
+/// An inspection on its own task.
+pub(super) struct Behind {
+    digest: Option<Digesting>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) task: JoinHandle<Result<Inspection, InspectionFault>>,
+}
+
+// === impl Inspection ===
+
+impl Inspection {
+    /// Starts at the first byte, with an empty output lane.
+    pub(super) fn start(setup: &Setup, reader: SpoolReader) -> Result<Self, InspectionFault> {
+        setup.spool.remove(setup.id, Lane::Out)?;
+        Ok(Self {
+            line: Line::for_contract(setup.feed.contract.clone(), &setup.keys, setup.seed)?,
+            reader,
+            position: 0,
+            out: setup.spool.create(setup.id, Lane::Out, &setup.out_key),
+            out_bytes: 0,
+            out_digest: digest::Context::new(&digest::SHA256),
+            input: Vec::new(),
+            output: Vec::new(),
+        })
+    }
+
+    /// How far it has read.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The finding that already refuses the file.
+    pub(super) fn fatal(&self) -> Option<&Finding> {
+        self.line.fatal()
+    }
+
+    /// Reads one batch of what is sealed; false when there is nothing more at the moment.
+    pub(super) fn advance(&mut self) -> Result<bool, InspectionFault> {
+        self.input.clear();
+        let taken =
+            self.reader
+                .read_at(self.position, limits::INSPECT_BATCH_BYTES, &mut self.input)?;
+        if taken == 0 {
+            return Ok(false);
+        }
+        self.line.push(&self.input, &mut self.output);
+        self.position = self
+            .position
+            .saturating_add(u64::try_from(taken).unwrap_or(0));
+        self.flush()?;
+        Ok(true)
+    }
+
+    /// Everything is sealed: reads the rest and makes the output durable.
+    pub(super) fn finish(mut self) -> Result<Inspected, InspectionFault> {
+        while self.advance()? {}
+        let report = {
+            let line = self.line;
+            let mut output = std::mem::take(&mut self.output);
+            let report = line.finish(&mut output);
+            write_out(
+                &mut self.out,
+                &mut self.out_bytes,
+                &mut self.out_digest,
+                &mut output,
+            )?;
+            report
+        };
+        zeroize::Zeroize::zeroize(&mut self.input);
+        let out = self.out.finish()?;
+        if report.is_clean() {
+            self.out.sync()?;
+        }
+        Ok(Inspected {
+            report,
+            out,
+            out_sha256: finished(self.out_digest),
+        })
+    }
+
+    fn flush(&mut self) -> Result<(), InspectionFault> {
+        write_out(
+            &mut self.out,
+            &mut self.out_bytes,
+            &mut self.out_digest,
+            &mut self.output,
+        )
+    }
+}
+
+// === impl Behind ===
+
+impl Behind {
+    /// Follows the writer until the last byte is sealed. `begun` is awaited first: the ledger must
+    /// know the submission before its bytes pile up on disk.
+    pub(super) fn follow(
+        setup: Setup,
+        reader: SpoolReader,
+        sync: SpoolSync,
+        begun: impl Future<Output = Result<(), InspectionFault>> + Send + 'static,
+    ) -> Self {
+        let progress = Arc::new(Progress {
+            begun: watch::Sender::new(None),
+            more: Notify::new(),
+            more_to_digest: Notify::new(),
+            whole: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
+            fatal: OnceLock::new(),
+        });
+        let (digested, raw) = (progress.clone(), reader.clone());
+        #[expect(clippy::disallowed_methods, reason = "`cancel` or the judge awaits it")]
+        let digest = tokio::spawn(async move { digest_behind(raw, &digested).await });
+        let shared = progress.clone();
+        #[expect(clippy::disallowed_methods, reason = "`whole` and `cancel` await it")]
+        let task = tokio::spawn(async move {
+            let known = begun.await;
+            shared.begun.send_replace(Some(known.is_ok()));
+            known?;
+            let mut inspection = blocking(move || Inspection::start(&setup, reader)).await??;
+            let mut synced = 0;
+            loop {
+                let whole = shared.whole.load(Ordering::Acquire);
+                if shared.cancelled.load(Ordering::Acquire) {
+                    return Err(InspectionFault::Ended);
+                }
+                let (back, more) = blocking(move || {
+                    let more = inspection.advance();
+                    (inspection, more)
+                })
+                .await?;
+                inspection = back;
+                let more = more?;
+                if let Some(finding) = inspection.fatal() {
+                    // The first one stays: later calls find it set already.
+                    if shared.fatal.get().is_none() && shared.fatal.set(finding.clone()).is_err() {
+                        return Err(InspectionFault::Ended);
+                    }
+                }
+                if !whole && inspection.position().saturating_sub(synced) >= SYNC_EVERY_BYTES {
+                    synced = inspection.position();
+                    let sync = sync.clone();
+                    blocking(move || sync.sync()).await??;
+                }
+                if !more {
+                    if whole {
+                        return Ok(inspection);
+                    }
+                    shared.more.notified().await;
+                }
+            }
+        });
+        Self {
+            digest: Some(digest),
+            progress,
+            task,
+        }
+    }
+
+    /// The last byte is sealed; gives the digest of all of them.
+    pub(super) fn seal(&mut self) -> Option<Digesting> {
+        self.progress.whole.store(true, Ordering::Release);
+        self.progress.wake();
+        self.digest.take()
+    }
+
+    /// The inspection that has read the last byte; [`Behind::seal`] comes first.
+    pub(super) async fn whole(self) -> Result<Inspection, InspectionFault> {
+        self.task.await.unwrap_or(Err(InspectionFault::Ended))
+    }
+
+    /// Ends it; the result is not wanted. Awaits the batch that is running.
+    pub(super) async fn cancel(self) {
+        self.progress.cancelled.store(true, Ordering::Release);
+        self.progress.wake();
+        if let Some(digest) = self.digest {
+            drop(digest.await);
+        }
+        // Whatever it was doing, nobody wants its result.
+        drop(self.task.await);
+    }
+}
+
+/// CPU or disk work off the async threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, InspectionFault> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| InspectionFault::Ended)
+}
+
+/// Digests what is sealed, behind the writes, to the last byte.
+async fn digest_behind(
+    reader: SpoolReader,
+    progress: &Progress,
+) -> Result<[u8; 32], InspectionFault> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut position = 0_u64;
+    loop {
+        let whole = progress.whole.load(Ordering::Acquire);
+        if progress.cancelled.load(Ordering::Acquire) {
+            return Err(InspectionFault::Ended);
+        }
+        let reader = reader.clone();
+        let (back, taken) = blocking(move || {
+            let mut batch = Vec::new();
+            let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch);
+            context.update(&batch);
+            zeroize::Zeroize::zeroize(&mut batch);
+            (context, taken)
+        })
+        .await?;
+        context = back;
+        let taken = taken?;
+        position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
+        if taken == 0 {
+            if whole {
+                return Ok(finished(context));
+            }
+            progress.more_to_digest.notified().await;
+        }
+    }
+}
+
+/// The digest of a lane read from its first byte, apart from any inspection.
+pub(super) fn digest_of(reader: &SpoolReader) -> Result<[u8; 32], InspectionFault> {
+    let mut context = digest::Context::new(&digest::SHA256);
+    let mut position = 0_u64;
+    let mut batch = Vec::new();
+    loop {
+        batch.clear();
+        let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch)?;
+        if taken == 0 {
+            zeroize::Zeroize::zeroize(&mut batch);
+            return Ok(finished(context));
+        }
+        context.update(&batch);
+        position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
+    }
+}
+
+fn write_out(
+    out: &mut SpoolWriter,
+    out_bytes: &mut u64,
+    out_digest: &mut digest::Context,
+    output: &mut Vec<u8>,
+) -> Result<(), InspectionFault> {
+    if output.is_empty() {
+        return Ok(());
+    }
+    out.write_at(*out_bytes, output)?;
+    out_digest.update(output);
+    *out_bytes = out_bytes.saturating_add(u64::try_from(output.len()).unwrap_or(0));
+    output.clear();
+    Ok(())
+}
+
+fn finished(context: digest::Context) -> [u8; 32] {
+    let mut sha256 = [0; 32];
+    sha256.copy_from_slice(context.finish().as_ref());
+    sha256
+}

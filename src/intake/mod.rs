@@ -1,0 +1,296 @@
+//! Rank 6: the life of a submission, from permit to receipt, and what partners see of it.
+//!
+//! `open(permit) -> Submission -> close -> verdict -> settlement -> delivery`. Each step consumes
+//! the one before; none can be skipped or run twice. What a step promises is durable before the
+//! partner hears of it.
+
+mod delivery;
+mod help;
+mod inspection;
+mod keyring;
+mod receipt;
+mod recover;
+mod settle;
+pub mod submission;
+mod tasks;
+pub mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::authority::Authority;
+use crate::authority::signing::ReceiptKey;
+use crate::config::{SpoolConfig, VerdictConfig};
+use crate::depot::spool::SpoolDir;
+use crate::depot::store::Store;
+use crate::intake::keyring::Keyring;
+use crate::intake::tasks::Tasks;
+use crate::ledger::Ledger;
+use crate::seal::WrappingKey;
+use crate::telemetry::{Event, Metrics, Rng};
+use crate::terms::clock::{Clock, Timestamp};
+use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
+
+/// Everything intake is made of.
+pub struct IntakeParts {
+    /// What happened.
+    pub ledger: Ledger,
+    /// Sealed bytes in flight.
+    pub spool: SpoolDir,
+    /// Where accepted files go.
+    pub stores: BTreeMap<StoreName, Store>,
+    /// Wraps data keys and domain keys.
+    pub wrapping: Arc<WrappingKey>,
+    /// The gate.
+    pub authority: Authority,
+    /// Signs receipts.
+    pub receipt_key: ReceiptKey,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub rng: Rng,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// `[verdict]`
+    pub verdict: VerdictConfig,
+    /// `[spool]`
+    pub spool_config: SpoolConfig,
+    /// Token domains that all partners share.
+    pub shared_domains: BTreeSet<DomainName>,
+    /// The gateway's name.
+    pub instance: InstanceName,
+}
+
+/// Opens, judges, settles and shows submissions. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake(Arc<Inner>);
+
+struct Inner {
+    ledger: Ledger,
+    spool: SpoolDir,
+    stores: BTreeMap<StoreName, Store>,
+    keyring: Keyring,
+    authority: Authority,
+    receipt_key: ReceiptKey,
+    clock: Arc<dyn Clock>,
+    rng: Rng,
+    metrics: Metrics,
+    verdict: VerdictConfig,
+    spool_config: SpoolConfig,
+    instance: InstanceName,
+    /// Paths being written or judged right now.
+    live: Mutex<HashMap<(PartnerId, String), Live>>,
+    tasks: Tasks,
+    /// Something waits for delivery.
+    due: Notify,
+}
+
+/// A path being written or judged.
+struct Live {
+    /// Which submission, once that is known.
+    id: Option<SubmissionId>,
+    since: Timestamp,
+    address: String,
+    bytes: Arc<std::sync::atomic::AtomicU64>,
+}
+
+/// Holds a path against other writers; lets go when dropped.
+struct Hold {
+    intake: Intake,
+    slot: (PartnerId, String),
+}
+
+/// How a client opened a file for writing (from SFTP pflags and attributes).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// `SSH_FXF_TRUNC`
+    pub truncate: bool,
+    /// `SSH_FXF_APPEND`
+    pub append: bool,
+    /// `SSH_FXF_EXCL`
+    pub exclusive: bool,
+    /// Size in the OPEN attributes.
+    pub declared_bytes: Option<u64>,
+}
+
+/// A request refused: which kind of status, and the text for the partner (ASCII, one sentence).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Which SFTP status fits.
+    pub kind: RefusalKind,
+    /// Status text; also the stderr line when `lines` is empty.
+    pub text: String,
+    /// Lines for the channel's stderr, without prefix and line end; at most 8.
+    pub lines: Vec<String>,
+}
+
+/// The kinds a protocol edge maps to its own codes, by one total function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// `SSH_FX_FAILURE`
+    Failure,
+    /// `SSH_FX_NO_SUCH_FILE`
+    NoSuchFile,
+    /// `SSH_FX_PERMISSION_DENIED`
+    PermissionDenied,
+    /// `SSH_FX_OP_UNSUPPORTED`
+    Unsupported,
+}
+
+/// Good news about a CLOSE or RENAME: lines for stderr, without prefix and line end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// At most 8.
+    pub lines: Vec<String>,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Puts the parts together and starts delivering what waits for it. Call it on a runtime, and
+    /// [`Intake::recover`] next.
+    #[must_use]
+    pub fn start(parts: IntakeParts) -> Self {
+        let keyring = Keyring::new(
+            parts.ledger.clone(),
+            parts.wrapping,
+            parts.rng.clone(),
+            parts.shared_domains,
+        );
+        Self(Arc::new(Inner {
+            ledger: parts.ledger,
+            spool: parts.spool,
+            stores: parts.stores,
+            keyring,
+            authority: parts.authority,
+            receipt_key: parts.receipt_key,
+            clock: parts.clock,
+            rng: parts.rng,
+            metrics: parts.metrics,
+            verdict: parts.verdict,
+            spool_config: parts.spool_config,
+            instance: parts.instance,
+            live: Mutex::new(HashMap::new()),
+            tasks: Tasks::new(tokio::runtime::Handle::current()),
+            due: Notify::new(),
+        }))
+    }
+
+    /// Waits until everything begun is settled or interrupted, durably.
+    pub async fn finish(&self) {
+        self.0.tasks.finish().await;
+    }
+
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// Somebody holds the path of this submission and will bring it to an end.
+    fn is_owned(&self, id: SubmissionId) -> bool {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values().any(|live| live.id == Some(id))
+    }
+
+    /// Listed since: accepted names stay in the inbox this long.
+    fn visible_since(&self) -> Timestamp {
+        self.now()
+            .plus_micros(-micros(self.0.verdict.keep_visible_secs))
+    }
+
+    /// Holds a path for one writer.
+    fn hold(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        address: &str,
+        bytes: &Arc<std::sync::atomic::AtomicU64>,
+    ) -> Result<Hold, Refusal> {
+        let slot = (partner.clone(), path.to_owned());
+        let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = live.get(&slot) {
+            return Err(Refusal::new(
+                RefusalKind::PermissionDenied,
+                format!(
+                    "{} is being sent from {} since {}; wait until it is done",
+                    receipt::ascii(path, 80),
+                    other.address,
+                    other.since.to_human(),
+                ),
+            ));
+        }
+        live.insert(
+            slot.clone(),
+            Live {
+                id: None,
+                since: self.now(),
+                address: address.to_owned(),
+                bytes: bytes.clone(),
+            },
+        );
+        Ok(Hold {
+            intake: self.clone(),
+            slot,
+        })
+    }
+}
+
+impl Hold {
+    /// Says which submission the path is held for: nobody else mends it meanwhile.
+    fn own(&self, id: SubmissionId) {
+        let mut live = self
+            .intake
+            .0
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = live.get_mut(&self.slot) {
+            live.id = Some(id);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut live = self
+            .intake
+            .0
+            .live
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        live.remove(&self.slot);
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A refusal of one sentence.
+    #[must_use]
+    pub fn new(kind: RefusalKind, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            text: text.into(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Something of ours is broken: the cause goes to the log, the partner hears that the file is
+    /// fine and when to come back.
+    fn ours(what: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(event = Event::IntakeFailed.as_str(), what, cause = %cause);
+        Self::new(
+            RefusalKind::Failure,
+            "TRY LATER gateway-full: nothing is wrong with your file; the gateway could not take it",
+        )
+    }
+}
+
+/// Seconds of a config value as microseconds.
+fn micros(secs: u64) -> i64 {
+    i64::try_from(secs)
+        .unwrap_or(i64::MAX)
+        .saturating_mul(1_000_000)
+}

@@ -1,0 +1,744 @@
+//! The receipt: one record of what became of a file, for people (`.txt`), for programs (`.json`),
+//! and the short lines a client sees while it is still connected.
+//!
+//! Everything here is ASCII and bounded; values come from the report, which holds nothing
+//! sensitive. The same inputs give the same bytes.
+
+use serde::Serialize;
+
+use crate::inspect::report::{Control, Finding, Report, Sample};
+use crate::ledger::submissions::Beginning;
+use crate::terms::clock::Timestamp;
+use crate::terms::ids::SubmissionId;
+use crate::terms::limits;
+
+/// What a receipt is about.
+#[derive(Debug)]
+pub(super) struct Facts<'f> {
+    /// The gateway's name.
+    pub(super) instance: &'f str,
+    /// Where partners ask.
+    pub(super) help: Option<&'f str>,
+    /// The submission as it began.
+    pub(super) beginning: &'f Beginning,
+    /// Bytes as sent.
+    pub(super) bytes: u64,
+    /// Digest as sent.
+    pub(super) sha256: [u8; 32],
+    /// Last byte.
+    pub(super) received_at: Timestamp,
+    /// Verdict.
+    pub(super) decided_at: Timestamp,
+    /// What inspection found, with the findings of intake itself.
+    pub(super) report: &'f Report,
+    /// The submission that holds the same content already, and when it was accepted.
+    pub(super) known_as: Option<(SubmissionId, Timestamp)>,
+}
+
+/// `sallyport.receipt/1`; fields are only ever added.
+#[derive(Debug, Serialize)]
+struct ReceiptJson<'f> {
+    schema: &'static str,
+    submission: String,
+    instance: &'f str,
+    area: &'static str,
+    partner: &'f str,
+    feed: &'f str,
+    policy_version: u32,
+    channel: &'f str,
+    file: FileJson<'f>,
+    verdict: &'static str,
+    decided_at: String,
+    rows: u64,
+    errors_total: u64,
+    rows_with_errors: u64,
+    truncated: bool,
+    errors: Vec<ErrorJson<'f>>,
+    warnings: Vec<ErrorJson<'f>>,
+    control: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    tokenized: std::collections::BTreeMap<&'f str, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known_as: Option<String>,
+    next: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'f str>,
+}
+
+#[derive(Debug, Serialize)]
+struct FileJson<'f> {
+    name: &'f str,
+    bytes: u64,
+    sha256: String,
+    received_at: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorJson<'f> {
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<&'f str>,
+    count: u64,
+    rule: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'f str>,
+    examples: Vec<ExampleJson<'f>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ExampleJson<'f> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    row: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    byte: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'f str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    detail: &'f str,
+}
+
+// === impl Facts ===
+
+impl Facts<'_> {
+    /// The file was refused.
+    #[must_use]
+    pub(super) fn is_rejected(&self) -> bool {
+        !self.report.is_clean()
+    }
+
+    /// Base of the receipt's names: the file's name cut at 200 bytes on a character border, the
+    /// short id, `receipt`.
+    #[must_use]
+    pub(super) fn base(&self) -> String {
+        let mut name = self.beginning.name.as_str();
+        if name.len() > 200 {
+            let cut = (0..=200)
+                .rev()
+                .find(|at| name.is_char_boundary(*at))
+                .unwrap_or(0);
+            name = name.get(..cut).unwrap_or_default();
+        }
+        format!("{name}.{}.receipt", self.beginning.id.short())
+    }
+
+    /// The `.txt`: at most 80 columns, ASCII, CRLF.
+    #[must_use]
+    pub(super) fn to_text(&self) -> String {
+        let mut page = Page::default();
+        let title = "SALLYPORT RECEIPT";
+        page.line(&format!(
+            "{title}{:>width$}",
+            self.instance,
+            width = 80 - title.len()
+        ));
+        page.line("");
+        page.line(&format!(
+            "File        {}   {} bytes",
+            ascii(&self.beginning.name, 120),
+            self.bytes
+        ));
+        page.line(&format!("SHA-256     {}", hex(&self.sha256)));
+        page.line(&format!(
+            "Received    {}  by {}, feed {}, policy version {}",
+            self.received_at.to_human(),
+            self.beginning.origin.channel.to_ascii_uppercase(),
+            self.beginning.feed,
+            self.beginning.policy_version,
+        ));
+        page.line(&format!(
+            "Submission  {}   (quote this when you write to us)",
+            self.beginning.id.short()
+        ));
+        page.line("");
+        self.verdict_text(&mut page);
+        self.control_text(&mut page);
+        self.next_text(&mut page);
+        page.text
+    }
+
+    fn verdict_text(&self, page: &mut Page) {
+        if let Some((id, at)) = self.known_as {
+            page.line(&format!(
+                "ACCEPTED  already, as {} on {}.",
+                id.short(),
+                at.to_human()
+            ));
+            page.line("The same content was accepted before; nothing was stored twice.");
+            return;
+        }
+        if !self.is_rejected() {
+            page.line(&format!("ACCEPTED  {}", self.size_words()));
+            for finding in &self.report.findings {
+                page.line(&format!(
+                    "warning: {}  {}",
+                    finding.code,
+                    ascii(&finding.rule, 60)
+                ));
+            }
+            return;
+        }
+        page.line(&format!(
+            "REJECTED  {}. Nothing from this file was processed.",
+            self.error_words()
+        ));
+        for (number, finding) in (1_usize..).zip(self.report.errors()) {
+            page.line("");
+            page.line(&format!(
+                "{number}. {}   {}{}: {}",
+                finding.code,
+                times(finding.count),
+                finding
+                    .column
+                    .as_ref()
+                    .map(|c| format!(" in {}", ascii(c, 40)))
+                    .unwrap_or_default(),
+                ascii(&finding.rule, 200),
+            ));
+            for sample in finding.samples.iter().take(limits::SAMPLES_IN_TEXT_MAX) {
+                page.item(&position(sample), &what(finding, sample));
+            }
+            let shown = u64::try_from(finding.samples.len().min(limits::SAMPLES_IN_TEXT_MAX));
+            let rest = finding.count.saturating_sub(shown.unwrap_or(0));
+            if rest > 0 {
+                page.item("", &format!("... and {rest} more"));
+            }
+            if let Some(hint) = &finding.hint {
+                page.item("", &ascii(hint, 200));
+            }
+        }
+    }
+
+    fn control_text(&self, page: &mut Page) {
+        if self.report.controls.is_empty() {
+            return;
+        }
+        page.line("");
+        for control in &self.report.controls {
+            page.line(&format!("Trailer     {}", control_words(control)));
+        }
+    }
+
+    fn next_text(&self, page: &mut Page) {
+        page.line("");
+        if self.is_rejected() {
+            page.line("What now    Correct the file and upload it again under the same name.");
+            page.line(&format!(
+                "            Same list for programs: {}.json",
+                ascii(&self.base(), 240)
+            ));
+        }
+        if let Some(help) = self.help {
+            page.line(&format!("Questions   {}", ascii(help, 60)));
+        }
+    }
+
+    /// The `.json`.
+    #[must_use]
+    pub(super) fn to_json(&self) -> String {
+        let control = self.report.controls.iter().map(control_json).collect();
+        let receipt = ReceiptJson {
+            schema: "sallyport.receipt/1",
+            submission: self.beginning.id.to_string(),
+            instance: self.instance,
+            area: "production",
+            partner: self.beginning.partner.as_str(),
+            feed: self.beginning.feed.as_str(),
+            policy_version: self.beginning.policy_version,
+            channel: &self.beginning.origin.channel,
+            file: FileJson {
+                name: &self.beginning.name,
+                bytes: self.bytes,
+                sha256: hex(&self.sha256),
+                received_at: self.received_at.to_rfc3339(),
+            },
+            verdict: if self.is_rejected() {
+                "rejected"
+            } else {
+                "accepted"
+            },
+            decided_at: self.decided_at.to_rfc3339(),
+            rows: self.report.rows,
+            errors_total: self.report.errors_total(),
+            rows_with_errors: self.report.rows_with_errors,
+            truncated: self
+                .report
+                .findings
+                .iter()
+                .any(|f| u64::try_from(f.samples.len()).is_ok_and(|shown| shown < f.count)),
+            errors: self.report.errors().map(error_json).collect(),
+            warnings: self
+                .report
+                .findings
+                .iter()
+                .filter(|f| f.code.is_warning())
+                .map(error_json)
+                .collect(),
+            control,
+            tokenized: if self.is_rejected() {
+                std::collections::BTreeMap::new()
+            } else {
+                self.report
+                    .tokens
+                    .iter()
+                    .map(|(name, count)| (name.as_str(), *count))
+                    .collect()
+            },
+            known_as: self.known_as.map(|(id, _)| id.to_string()),
+            next: if self.is_rejected() {
+                "Correct the file and upload it again under the same name."
+            } else {
+                "Nothing to do."
+            },
+            help: self.help,
+        };
+        let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
+        text.push('\n');
+        text
+    }
+
+    /// What the client's screen shows: at most [`limits::STDERR_LINES_MAX`] lines.
+    #[must_use]
+    pub(super) fn told_lines(&self) -> Vec<String> {
+        let name = ascii(&self.beginning.name, 80);
+        let short = self.beginning.id.short();
+        if let Some((id, at)) = self.known_as {
+            return vec![format!(
+                "ACCEPTED already, as {} on {}  {name}",
+                id.short(),
+                at.to_human()
+            )];
+        }
+        if !self.is_rejected() {
+            return vec![format!(
+                "ACCEPTED {name}  {}  submission {short}",
+                self.size_words()
+            )];
+        }
+        let mut lines = vec![format!(
+            "REJECTED {name}  {}  submission {short}",
+            self.error_words()
+        )];
+        let room = limits::STDERR_LINES_MAX.saturating_sub(2);
+        lines.extend(self.examples().take(room).map(|(finding, sample)| {
+            let place = position(sample);
+            let gap = if place.is_empty() { "" } else { "  " };
+            format!(
+                "  {place}{gap}{}  {}",
+                finding.code,
+                cut(&what(finding, sample), 120)
+            )
+        }));
+        lines.push(format!(
+            "  all errors: /receipts/{}.txt",
+            ascii(&self.base(), 240)
+        ));
+        lines
+    }
+
+    /// The status text of a refused CLOSE or RENAME.
+    #[must_use]
+    pub(super) fn status_text(&self) -> String {
+        let report = format!("; report /receipts/{}.txt", ascii(&self.base(), 240));
+        let mut text = match (self.report.rows_with_errors, self.examples().next()) {
+            (0, Some((finding, sample))) => {
+                format!("REJECTED {}: {}", finding.code, what(finding, sample))
+            }
+            (_, Some((finding, sample))) => {
+                format!(
+                    "REJECTED {}, first: {} {}",
+                    self.error_words(),
+                    position(sample),
+                    finding.code
+                )
+            }
+            (_, None) => "REJECTED".to_owned(),
+        };
+        let room = limits::SFTP_STATUS_TEXT_BYTES_MAX.saturating_sub(report.len());
+        if text.len() > room {
+            text = cut(&text, room.saturating_sub(3).max(40));
+        }
+        cut(&(text + &report), limits::SFTP_STATUS_TEXT_BYTES_MAX - 3)
+    }
+
+    /// Samples of all errors in file order: what a person would fix first stands first.
+    fn examples(&self) -> impl Iterator<Item = (&Finding, &Sample)> {
+        let mut all: Vec<_> = self
+            .report
+            .errors()
+            .flat_map(|f| f.samples.iter().map(move |s| (f, s)))
+            .collect();
+        all.sort_by_key(|(_, sample)| sample.line.unwrap_or(0));
+        all.into_iter()
+    }
+
+    fn size_words(&self) -> String {
+        if self.report.rows == 0 && self.report.tokens.is_empty() && self.report.controls.is_empty()
+        {
+            format!("{} bytes", self.bytes)
+        } else if self.report.rows == 1 {
+            "1 row".to_owned()
+        } else {
+            format!("{} rows", self.report.rows)
+        }
+    }
+
+    fn error_words(&self) -> String {
+        let total = self.report.errors_total();
+        let errors = if total == 1 {
+            "1 error".to_owned()
+        } else {
+            format!("{total} errors")
+        };
+        match self.report.rows_with_errors {
+            0 => errors,
+            1 => format!("{errors} in 1 row"),
+            rows => format!("{errors} in {rows} rows"),
+        }
+    }
+}
+
+/// `line 3`, or nothing for a fault of the whole file.
+fn position(sample: &Sample) -> String {
+    sample
+        .line
+        .map(|line| format!("line {line}"))
+        .unwrap_or_default()
+}
+
+/// One fault in words, without its position.
+fn what(finding: &Finding, sample: &Sample) -> String {
+    let why = if sample.detail.is_empty() {
+        finding.rule.as_str()
+    } else {
+        sample.detail.as_str()
+    };
+    match (&finding.column, &sample.value) {
+        (Some(column), Some(value)) => {
+            format!(
+                "{} \"{}\": {}",
+                ascii(column, 40),
+                ascii(value, 60),
+                ascii(why, 200)
+            )
+        }
+        (Some(column), None) if !why.contains(column.as_str()) => {
+            format!("{}: {}", ascii(column, 40), ascii(why, 200))
+        }
+        _ => ascii(why, 200),
+    }
+}
+
+fn times(count: u64) -> String {
+    if count == 1 {
+        "once".to_owned()
+    } else {
+        format!("{count} times")
+    }
+}
+
+fn control_words(control: &Control) -> String {
+    let name = ascii(&control.name, 60);
+    let declared = ascii(&control.declared, 60);
+    match &control.counted {
+        Some(_) if control.ok == Some(true) => format!("{name} {declared}, as declared"),
+        Some(counted) => format!("{name} declared {declared}, counted {}", ascii(counted, 60)),
+        None => format!(
+            "{name} {declared} not checked ({} unreadable values)",
+            control.unreadable
+        ),
+    }
+}
+
+fn control_json(control: &Control) -> (String, serde_json::Value) {
+    let mut value = serde_json::json!({ "declared": control.declared });
+    if let Some(fields) = value.as_object_mut() {
+        match &control.counted {
+            Some(counted) => {
+                fields.insert("counted".to_owned(), counted.clone().into());
+                fields.insert("ok".to_owned(), control.ok.into());
+            }
+            None => {
+                let skipped = format!("{} unreadable values", control.unreadable);
+                fields.insert("skipped".to_owned(), skipped.into());
+            }
+        }
+    }
+    (control.name.clone(), value)
+}
+
+fn error_json(finding: &Finding) -> ErrorJson<'_> {
+    ErrorJson {
+        code: finding.code.as_str(),
+        column: finding.column.as_deref(),
+        count: finding.count,
+        rule: &finding.rule,
+        hint: finding.hint.as_deref(),
+        examples: finding
+            .samples
+            .iter()
+            .map(|sample| ExampleJson {
+                line: sample.line,
+                row: sample.row,
+                byte: sample.byte,
+                value: sample.value.as_deref(),
+                detail: &sample.detail,
+            })
+            .collect(),
+    }
+}
+
+/// Lower-case hex.
+#[must_use]
+pub(super) fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// Partner text made safe for any screen: everything beyond printable ASCII is escaped, the whole
+/// is cut at `chars_max`.
+#[must_use]
+pub(super) fn ascii(text: &str, chars_max: usize) -> String {
+    let escaped: String = text
+        .chars()
+        .take(chars_max.saturating_add(1))
+        .flat_map(|c| {
+            let plain = (' '..='~').contains(&c);
+            let escape = if plain {
+                None
+            } else {
+                Some(c.escape_default())
+            };
+            plain
+                .then_some(c)
+                .into_iter()
+                .chain(escape.into_iter().flatten())
+        })
+        .collect();
+    cut(&escaped, chars_max)
+}
+
+/// Cuts ASCII text, showing that it was cut.
+fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    format!("{}...", text.get(..bytes_max).unwrap_or_default())
+}
+
+/// Lines of at most 80 columns with CRLF ends.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.wrapped(line, 12);
+    }
+
+    fn item(&mut self, place: &str, what: &str) {
+        self.wrapped(&format!("   {place:<14}   {what}"), 20);
+    }
+
+    fn wrapped(&mut self, line: &str, indent: usize) {
+        let mut rest = line;
+        let mut lead = 0;
+        loop {
+            let width = 80 - lead;
+            if rest.len() <= width {
+                self.raw(rest, lead);
+                return;
+            }
+            let window = rest.get(..width).unwrap_or(rest);
+            let at = window
+                .rfind(' ')
+                .filter(|at| *at > width / 2)
+                .unwrap_or(width);
+            let (head, tail) = rest.split_at(at);
+            self.raw(head.trim_end(), lead);
+            rest = tail.trim_start();
+            lead = indent;
+        }
+    }
+
+    fn raw(&mut self, line: &str, lead: usize) {
+        self.text.extend(std::iter::repeat_n(
+            ' ',
+            if line.is_empty() { 0 } else { lead },
+        ));
+        self.text.push_str(line);
+        self.text.push_str("\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::submissions::Origin;
+    use crate::terms::codes::Code;
+    use crate::terms::ids::{FeedId, PartnerId};
+
+    fn beginning(name: &str) -> Beginning {
+        let opened_at = Timestamp::from_micros(1_795_239_870_996_000);
+        Beginning {
+            id: SubmissionId::new(opened_at, [7; 10]),
+            partner: PartnerId::parse("acme").unwrap(),
+            feed: FeedId::parse("orders").unwrap(),
+            path: format!("/inbox/{name}"),
+            name: name.to_owned(),
+            origin: Origin {
+                channel: "sftp".to_owned(),
+                address: "127.0.0.1".to_owned(),
+                client: "OpenSSH".to_owned(),
+                key: "SHA256:x".to_owned(),
+            },
+            policy_version: 3,
+            policy_hash: [0; 32],
+            opened_at,
+            raw_key: Vec::new(),
+        }
+    }
+
+    fn facts<'f>(beginning: &'f Beginning, report: &'f Report) -> Facts<'f> {
+        Facts {
+            instance: "gw-eu-1",
+            help: Some("edi@example.com"),
+            beginning,
+            bytes: 386,
+            sha256: [0xab; 32],
+            received_at: beginning.opened_at,
+            decided_at: beginning.opened_at,
+            report,
+            known_as: None,
+        }
+    }
+
+    fn sample(line: u64, value: Option<&str>, detail: &str) -> Sample {
+        Sample {
+            line: Some(line),
+            value: value.map(str::to_owned),
+            detail: detail.to_owned(),
+            ..Sample::default()
+        }
+    }
+
+    fn three_errors() -> Report {
+        let mut report = Report {
+            rows: 4,
+            rows_with_errors: 3,
+            ..Report::default()
+        };
+        let missing = sample(3, None, "6 cells, 7 expected (note is missing)");
+        report.add(Code::MissingCell, None, "7 cells a row", None, missing);
+        let comma = sample(4, Some("12,50"), "decimal comma, write 12.50");
+        report.add(
+            Code::TypeError,
+            Some("amount"),
+            "decimal(12,2)",
+            None,
+            comma,
+        );
+        let country = sample(5, Some("UK"), "one of DE, AT, CH");
+        report.add(
+            Code::ConstraintError,
+            Some("country"),
+            "one of DE, AT, CH",
+            None,
+            country,
+        );
+        report
+    }
+
+    #[test]
+    fn a_rejection_is_told_in_file_order_with_place_cause_and_report() {
+        let (beginning, report) = (beginning("orders_20261121.csv"), three_errors());
+        let lines = facts(&beginning, &report).told_lines();
+        let short = beginning.id.short();
+        assert_eq!(
+            lines,
+            [
+                format!("REJECTED orders_20261121.csv  3 errors in 3 rows  submission {short}"),
+                "  line 3  missing-cell  6 cells, 7 expected (note is missing)".to_owned(),
+                "  line 4  type-error  amount \"12,50\": decimal comma, write 12.50".to_owned(),
+                "  line 5  constraint-error  country \"UK\": one of DE, AT, CH".to_owned(),
+                format!("  all errors: /receipts/orders_20261121.csv.{short}.receipt.txt"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_flood_of_errors_stays_within_the_lines_and_the_status_bytes() {
+        let name = format!("{}.csv", "\u{e4}".repeat(120));
+        let mut report = Report {
+            rows: 500,
+            rows_with_errors: 500,
+            ..Report::default()
+        };
+        for line in 0..500 {
+            let long = sample(line, Some(&"x".repeat(400)), &"why ".repeat(100));
+            report.add(Code::TypeError, Some("amount"), "decimal(12,2)", None, long);
+        }
+        let beginning = beginning(&name);
+        let facts = facts(&beginning, &report);
+        assert_eq!(facts.told_lines().len(), limits::STDERR_LINES_MAX);
+        let status = facts.status_text();
+        assert!(
+            status.len() <= limits::SFTP_STATUS_TEXT_BYTES_MAX && status.is_ascii(),
+            "{status}"
+        );
+        assert!(
+            facts.base().len() <= limits::NAME_BYTES_MAX,
+            "{}",
+            facts.base()
+        );
+    }
+
+    #[test]
+    fn the_text_is_ascii_in_80_columns_with_crlf() {
+        let beginning = beginning("orders \u{1b}[2J\u{202e}.csv");
+        let mut report = three_errors();
+        let long = sample(9, Some("v"), &"a long explanation ".repeat(12));
+        report.add(
+            Code::TypeError,
+            Some("amount"),
+            &"rule ".repeat(60),
+            Some("a hint"),
+            long,
+        );
+        let text = facts(&beginning, &report).to_text();
+        for line in text.split("\r\n") {
+            assert!(line.len() <= 80, "{}: {line}", line.len());
+            assert!(line.bytes().all(|b| (b' '..=b'~').contains(&b)), "{line:?}");
+        }
+        assert!(
+            text.contains("REJECTED  4 errors in 3 rows. Nothing from this file was processed.")
+        );
+    }
+
+    #[test]
+    fn the_json_counts_all_and_names_places() {
+        let (beginning, report) = (beginning("orders_20261121.csv"), three_errors());
+        let json: serde_json::Value =
+            serde_json::from_str(&facts(&beginning, &report).to_json()).unwrap();
+        assert_eq!(json["schema"], "sallyport.receipt/1");
+        assert_eq!(json["verdict"], "rejected");
+        assert_eq!(json["errors_total"], 3);
+        assert_eq!(json["errors"][1]["examples"][0]["line"], 4);
+        assert_eq!(json["errors"][1]["column"], "amount");
+    }
+
+    #[test]
+    fn an_accepted_file_says_how_much_was_taken() {
+        let beginning = beginning("orders_20261120.csv");
+        let report = Report {
+            rows: 2,
+            ..Report::default()
+        };
+        let facts = facts(&beginning, &report);
+        assert!(
+            facts.told_lines()[0].starts_with("ACCEPTED orders_20261120.csv  2 rows  submission ")
+        );
+        assert!(facts.to_text().contains("ACCEPTED  2 rows"));
+    }
+}

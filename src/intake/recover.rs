@@ -1,0 +1,301 @@
+//! After a crash: every row that is between two states is ended, in the background.
+//!
+//! A row *receiving* had no answer: it becomes *interrupted*, resumable. A row *received* was
+//! promised a verdict: it is judged. A row *delivering* is tried again; the store tells whether
+//! the earlier attempt had succeeded. Files the ledger does not know are noise without a key.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::depot::spool::SpoolFault;
+use crate::inspect::report::Sample;
+use crate::intake::inspection::{InspectionFault, blocking, digest_of};
+use crate::intake::keyring::Purpose;
+use crate::intake::settle::{Case, inspect};
+use crate::intake::submission::{Ending, Unjudged};
+use crate::intake::{Hold, Intake, micros};
+use crate::ledger::LedgerFault;
+use crate::ledger::submissions::{Beginning, Row, State};
+use crate::seal::Lane;
+use crate::telemetry::Event;
+use crate::terms::clock::Timestamp;
+use crate::terms::codes::Code;
+use crate::terms::ids::SubmissionId;
+
+/// Why a row could not be ended; the next start tries again.
+#[derive(Debug, thiserror::Error)]
+enum RecoverFault {
+    #[error(transparent)]
+    Inspection(#[from] InspectionFault),
+    #[error(transparent)]
+    Key(#[from] crate::intake::keyring::KeyFault),
+    #[error(transparent)]
+    Ledger(#[from] LedgerFault),
+    #[error("the row lacks its raw key or lane")]
+    NoRaw,
+    #[error(
+        "partner {0} or its feed is no longer in the policies; put the policy back to have the file judged"
+    )]
+    NoPolicy(String),
+    #[error(transparent)]
+    Refused(#[from] crate::intake::Refusal),
+    #[error(transparent)]
+    Spool(#[from] SpoolFault),
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Sweeps what an earlier run left and nobody knows. Call it once, before the first connection
+    /// is taken; [`Intake::tend`] then ends what is between two states, in the background.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub async fn recover(&self) -> Result<(), LedgerFault> {
+        let waiting = self.0.ledger.waiting().await?;
+        let mut keep: HashSet<SubmissionId> = waiting.iter().map(|one| one.id).collect();
+        let far_future = Timestamp::from_micros(i64::MAX);
+        keep.extend(self.0.ledger.stale(far_future).await?);
+        self.sweep(keep).await;
+        for store in self.0.stores.values() {
+            match store.sweep().await {
+                Ok(0) => {}
+                Ok(count) => {
+                    tracing::info!(event = Event::StoreSwept.as_str(), store = %store.name(), count);
+                }
+                Err(fault) => {
+                    tracing::warn!(event = Event::StoreUnswept.as_str(), store = %store.name(), %fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves on what nobody is at work on: rows *receiving* or *received* whose upload has ended
+    /// without a record, and interrupted ones whose time is over. Call it at the start, and then
+    /// every minute.
+    ///
+    /// # Errors
+    /// The ledger cannot be read; single rows that fail are logged and tried again.
+    pub async fn tend(&self) -> Result<(), LedgerFault> {
+        self.expire().await?;
+        for one in self.0.ledger.waiting().await? {
+            if self.is_owned(one.id) {
+                continue;
+            }
+            // One at a time: what is waited for here may be large.
+            let done = match one.state {
+                State::Receiving => self.cut_off(one.id).await,
+                State::Received => self.rejudge(one.id).await,
+                State::Accepted
+                | State::Delivering
+                | State::Failing
+                | State::Interrupted
+                | State::Delivered
+                | State::Rejected
+                | State::Expired
+                | State::Removed => continue,
+            };
+            match done {
+                Ok(()) => {
+                    tracing::info!(event = Event::SubmissionRecovered.as_str(), submission = %one.id);
+                }
+                // Its path is in use again; it is tried later.
+                Err(RecoverFault::Refused(refusal)) => {
+                    tracing::info!(event = Event::SubmissionUnrecovered.as_str(), submission = %one.id, why = %refusal);
+                }
+                Err(fault) => {
+                    tracing::error!(event = Event::SubmissionUnrecovered.as_str(), submission = %one.id, %fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A row as it is now, with its path held, when it is still in this state.
+    async fn claim(
+        &self,
+        id: SubmissionId,
+        state: State,
+    ) -> Result<Option<(Row, Hold)>, RecoverFault> {
+        let Some(row) = self.0.ledger.submission(id).await? else {
+            return Ok(None);
+        };
+        let size = Arc::new(AtomicU64::new(row.bytes));
+        let hold = self.hold(&row.partner, &row.path, "an earlier session", &size)?;
+        hold.own(id);
+        // Read again under the hold: its upload may have ended it meanwhile.
+        let row = self.0.ledger.submission(id).await?;
+        Ok(row.filter(|row| row.state == state).map(|row| (row, hold)))
+    }
+
+    /// Destroys interrupted submissions whose time to resume is over.
+    ///
+    /// # Errors
+    /// The ledger.
+    async fn expire(&self) -> Result<(), LedgerFault> {
+        let before = self
+            .now()
+            .plus_micros(-micros(self.0.spool_config.partial_ttl_secs));
+        for id in self.0.ledger.stale(before).await? {
+            // Held, and looked at again: it may be resumed at this moment.
+            let Ok(Some((_row, _hold))) = self.claim(id, State::Interrupted).await else {
+                continue;
+            };
+            if !self.0.ledger.stale(before).await?.contains(&id) {
+                continue;
+            }
+            if let Err(fault) = self.0.ledger.expire(id).await {
+                tracing::error!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, %fault);
+                continue;
+            }
+            self.unlink(id).await;
+            tracing::info!(event = Event::SubmissionExpired.as_str(), submission = %id);
+        }
+        Ok(())
+    }
+
+    /// `receiving`: nobody was told anything; what is on disk can be resumed.
+    async fn cut_off(&self, id: SubmissionId) -> Result<(), RecoverFault> {
+        let Some((row, _hold)) = self.claim(id, State::Receiving).await? else {
+            return Ok(());
+        };
+        let there = self
+            .0
+            .ledger
+            .at_path(&row.partner, &row.path, self.visible_since())
+            .await?;
+        if there.is_some_and(|newer| newer.id != id && newer.opened_at > row.opened_at) {
+            // A newer file has taken its place; nothing of this one was acknowledged.
+            return Ok(self.discard(id).await?);
+        }
+        let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
+        let key = self
+            .0
+            .keyring
+            .open_data_key(row.id, Purpose::Raw, &wrapped)?;
+        let (spool, id) = (self.0.spool.clone(), row.id);
+        let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
+        let found = blocking(move || {
+            spool
+                .resume(id, Lane::Raw, &key, inline.as_deref())
+                .and_then(|mut raw| {
+                    let bytes = raw.contiguous();
+                    let sealed = raw.finish()?;
+                    raw.sync()?;
+                    Ok((sealed, bytes))
+                })
+        })
+        .await?;
+        let (sealed, bytes) = match found {
+            Ok(found) => found,
+            // Nothing was acknowledged, and what is there is of no use to anybody.
+            Err(SpoolFault::Damaged { .. }) => return Ok(self.discard(id).await?),
+            Err(SpoolFault::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Ok(self.discard(id).await?);
+            }
+            Err(fault) => return Err(fault.into()),
+        };
+        let unjudged = Unjudged {
+            beginning: beginning_of(&row, wrapped),
+            raw_inline: sealed.inline,
+            mtime: row.mtime,
+            bytes,
+            ending: Ending::CutOff,
+        };
+        Ok(self.interrupt(unjudged).await?)
+    }
+
+    /// `received`: whole and durable, a verdict was promised.
+    async fn rejudge(&self, id: SubmissionId) -> Result<(), RecoverFault> {
+        let Some((row, _hold)) = self.claim(id, State::Received).await? else {
+            return Ok(());
+        };
+        let gone = || RecoverFault::NoPolicy(row.partner.to_string());
+        let policy = self.0.authority.policy(&row.partner).ok_or_else(gone)?;
+        let feed = policy.feed(&row.feed).cloned().ok_or_else(gone)?;
+        let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
+        let raw_key = self
+            .0
+            .keyring
+            .open_data_key(row.id, Purpose::Raw, &wrapped)?;
+        let raw = row.raw.clone().ok_or(RecoverFault::NoRaw)?;
+        let keys = self
+            .0
+            .keyring
+            .token_keys(&row.partner, &feed.contract)
+            .await?;
+        let (setup, out_key_wrapped) = self.setup(row.id, &feed, keys)?;
+        let (spool, id, sealed) = (self.0.spool.clone(), row.id, raw.clone());
+        let reader = blocking(move || spool.read(id, Lane::Raw, &raw_key, &sealed)).await??;
+        let mut faults = Vec::new();
+        if reader.available() < raw.bytes {
+            let detail = format!("bytes from {} on were not all sent", reader.available());
+            let sample = Sample {
+                detail,
+                ..Sample::default()
+            };
+            faults.push((Code::Incomplete, "no gaps", sample));
+        }
+        let raw_reader = reader.clone();
+        let sha256 = blocking(move || digest_of(&raw_reader)).await??;
+        let inspected = inspect(None, setup.clone(), reader, None).await?;
+        let mut beginning = beginning_of(&row, wrapped);
+        beginning.policy_version = policy.version;
+        beginning.policy_hash = policy.hash;
+        let case = Case {
+            beginning,
+            policy,
+            feed,
+            setup,
+            out_key: out_key_wrapped,
+            raw,
+            mtime: row.mtime,
+            received_at: row.received_at.unwrap_or(row.opened_at),
+            faults,
+            untaken: None,
+        };
+        // Accepted or rejected: the partner reads it in the receipt.
+        drop(self.settle(case, inspected, sha256).await);
+        Ok(())
+    }
+
+    async fn sweep(&self, keep: HashSet<SubmissionId>) {
+        let spool = self.0.spool.clone();
+        let swept = blocking(move || {
+            let mut count = 0_u64;
+            for (id, lane) in spool.list()? {
+                if !keep.contains(&id) {
+                    spool.remove(id, lane)?;
+                    count = count.saturating_add(1);
+                }
+            }
+            Ok::<u64, SpoolFault>(count)
+        })
+        .await;
+        match swept {
+            Ok(Ok(0)) => {}
+            Ok(Ok(count)) => tracing::info!(event = Event::SpoolSwept.as_str(), count),
+            Ok(Err(fault)) => tracing::warn!(event = Event::SpoolUnswept.as_str(), %fault),
+            Err(fault) => tracing::warn!(event = Event::SpoolUnswept.as_str(), %fault),
+        }
+    }
+}
+
+/// The row's own facts, as they were when its first byte arrived.
+fn beginning_of(row: &Row, raw_key: Vec<u8>) -> Beginning {
+    Beginning {
+        id: row.id,
+        partner: row.partner.clone(),
+        feed: row.feed.clone(),
+        path: row.path.clone(),
+        name: row.name.clone(),
+        origin: row.origin.clone(),
+        policy_version: row.policy_version,
+        policy_hash: row.policy_hash,
+        opened_at: row.opened_at,
+        raw_key,
+    }
+}

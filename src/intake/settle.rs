@@ -1,0 +1,580 @@
+//! From the last byte to the answer.
+//!
+//! The order is fixed: bytes durable → inspected → verdict → one ledger transaction {state,
+//! digests, keys destroyed or kept, receipt with signatures, audit record} → answer → unlink.
+//! A crash between any two steps leaves a row that recovery ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::authority::signing::RECEIPT_NAMESPACE;
+use crate::depot::spool::{SealedLane, SpoolReader};
+use crate::inspect::report::{Report, Sample};
+use crate::intake::inspection::{
+    Behind, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
+};
+use crate::intake::receipt::{Facts, ascii, hex};
+use crate::intake::submission::{Ending, Receiving, Unjudged};
+use crate::intake::{Intake, Refusal, RefusalKind, Told};
+use crate::ledger::LedgerFault;
+use crate::ledger::submissions::{
+    Acceptance, Beginning, ReceiptDocuments, Row, Settlement, State, Whole,
+};
+use crate::policy::feed::{Feed, Policy, SameContent, SameName};
+use crate::telemetry::{Channel, Event, VerdictLabel};
+use crate::terms::clock::Timestamp;
+use crate::terms::codes::Code;
+
+/// Where the answer goes; nobody may be listening any more.
+pub(super) type Answer = oneshot::Sender<Result<Told, Refusal>>;
+
+/// A whole file before its verdict.
+pub(super) struct Case {
+    pub(super) beginning: Beginning,
+    pub(super) policy: Arc<Policy>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) setup: Setup,
+    pub(super) out_key: Vec<u8>,
+    pub(super) raw: SealedLane,
+    pub(super) mtime: Option<i64>,
+    pub(super) received_at: Timestamp,
+    pub(super) faults: Vec<(Code, &'static str, Sample)>,
+    /// A WRITE was refused, with this text: what is there is not all that was sent.
+    pub(super) untaken: Option<String>,
+}
+
+/// What settling a case came to.
+struct Settled {
+    lines: Vec<String>,
+    status: Option<String>,
+}
+
+// === impl Receiving ===
+
+impl Receiving {
+    /// Judges and settles; answers when the verdict is durable, or after `verdict.wait` that the
+    /// file is durably received.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "the order of the steps is the point; it reads from top to bottom"
+    )]
+    pub(super) async fn judge(mut self, tell: Answer) {
+        let closed_at = self.intake.now();
+        let mut raw = self.raw;
+        let sealing = blocking(move || {
+            let gap = (raw.contiguous(), raw.end());
+            let sealed = raw.finish().and_then(|sealed| raw.sync().map(|()| sealed));
+            (raw, sealed, gap)
+        })
+        .await;
+        let sealing = match sealing {
+            Ok((raw, Ok(sealed), gap)) => Ok((raw, sealed, gap)),
+            Ok((_, Err(fault), _)) => Err(Refusal::ours("seal the spool", &fault)),
+            Err(fault) => Err(Refusal::ours("seal the spool", &fault)),
+        };
+        let (raw, sealed, (contiguous, end)) = match sealing {
+            Ok(sealed) => sealed,
+            Err(refusal) => {
+                // The row, if there is one, is mended when the gateway next tends to it.
+                if let Some(behind) = self.behind.take() {
+                    behind.cancel().await;
+                }
+                drop(self.hold);
+                return answer(tell, Err(refusal));
+            }
+        };
+        let evidence = shortfalls(contiguous, end, self.declared_bytes);
+        self.faults.extend(evidence);
+        let reader = raw.reader();
+        let followed = self.behind.as_mut().and_then(Behind::seal);
+        // Rewritten bytes may have been digested before or after: when in doubt, again.
+        let mut digest = match followed.filter(|_| raw.rewritten_from().is_none()) {
+            Some(digest) => digest,
+            None => {
+                let reader = raw.reader();
+                tokio::task::spawn_blocking(move || digest_of(&reader))
+            }
+        };
+        let inspecting = inspect(
+            self.behind.take(),
+            self.setup.clone(),
+            reader,
+            raw.rewritten_from(),
+        );
+        let intake = self.intake.clone();
+        let case = Case {
+            beginning: self.beginning,
+            policy: self.policy,
+            feed: self.feed,
+            setup: self.setup,
+            out_key: self.out_key_wrapped,
+            raw: sealed,
+            mtime: self.mtime,
+            received_at: closed_at,
+            faults: self.faults,
+            untaken: self.refusal.map(|refusal| refusal.text),
+        };
+        let mut tell = Some(tell);
+        let mut known_digest = None;
+        // Faults of the upload itself are known only here: a file that has some is not *received*,
+        // or a crash before its verdict would forget them.
+        let is_sure = case.faults.is_empty() && case.untaken.is_none();
+        tokio::pin!(inspecting);
+        let wait = Duration::from_millis(intake.0.verdict.wait_ms);
+        let inspected = tokio::select! {
+            inspected = &mut inspecting => inspected,
+            () = tokio::time::sleep(wait) => {
+                if !is_sure {
+                    // It will be rejected, whatever inspection finds; nothing is promised by that.
+                    let text = "REJECTED incomplete: not every byte arrived; see /receipts";
+                    let refusal = Refusal::new(RefusalKind::Failure, text);
+                    if let Some(tell) = tell.take() {
+                        answer(tell, Err(refusal));
+                    }
+                } else if let Ok(Ok(sha256)) = (&mut digest).await {
+                    known_digest = Some(sha256);
+                    // When recording fails, the verdict itself will be the answer.
+                    if let Ok(received) = intake.receive(&case, sha256).await
+                        && let Some(tell) = tell.take()
+                    {
+                        answer(tell, Ok(received));
+                    }
+                }
+                inspecting.await
+            }
+        };
+        let digested = match known_digest {
+            Some(sha256) => Ok(sha256),
+            None => digest.await.unwrap_or(Err(InspectionFault::Ended)),
+        };
+        let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
+        let told = match inspected {
+            Ok((inspected, sha256)) => intake.settle(case, inspected, sha256).await,
+            Err(fault) => {
+                let refusal = Refusal::ours("inspect a file", &fault);
+                if tell.is_some() {
+                    let unjudged = Unjudged {
+                        beginning: case.beginning,
+                        raw_inline: case.raw.inline,
+                        mtime: case.mtime,
+                        bytes: contiguous,
+                        ending: Ending::CutOff,
+                    };
+                    // Told as a failure either way; what could not be kept is in the log.
+                    drop(intake.interrupt(unjudged).await);
+                }
+                // Otherwise it is *received*, and judged again when the gateway next tends to it.
+                Err(refusal)
+            }
+        };
+        // Before the answer: the client may open the same name at once.
+        drop(self.hold);
+        if let Some(tell) = tell {
+            let waited = intake.now().micros_since(closed_at);
+            intake.0.metrics.verdict_waited(Channel::Sftp, waited);
+            answer(tell, told);
+        }
+    }
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// `verdict.wait` has run out: the bytes are durable, the verdict follows.
+    async fn receive(&self, case: &Case, sha256: [u8; 32]) -> Result<Told, Refusal> {
+        self.0
+            .ledger
+            .receive(case.beginning.clone(), case.whole(sha256))
+            .await
+            .map_err(|fault| Refusal::ours("record a received file", &fault))?;
+        let name = ascii(&case.beginning.name, 80);
+        let short = case.beginning.id.short();
+        Ok(Told {
+            lines: vec![format!(
+                "RECEIVED {name}  still checking; result in /receipts  submission {short}"
+            )],
+        })
+    }
+
+    /// The verdict, and everything that becomes true with it.
+    pub(super) async fn settle(
+        &self,
+        mut case: Case,
+        mut inspected: Inspected,
+        sha256: [u8; 32],
+    ) -> Result<Told, Refusal> {
+        let ours = |fault: LedgerFault| Refusal::ours("settle a submission", &fault);
+        for (code, rule, sample) in std::mem::take(&mut case.faults) {
+            inspected.report.add(code, None, rule, None, sample);
+        }
+        if let Some(why) = case.untaken.take().filter(|_| inspected.report.is_clean()) {
+            let detail = format!("a write was refused: {}", ascii(&why, 120));
+            let sample = Sample {
+                detail,
+                ..Sample::default()
+            };
+            inspected.report.add(
+                Code::Incomplete,
+                None,
+                "every byte sent was taken",
+                None,
+                sample,
+            );
+        }
+        let earlier = self.earlier_accepted(&case).await.map_err(ours)?;
+        if let (Some(row), SameName::Reject) = (&earlier, case.feed.same_name)
+            && row.sha256 != Some(sha256)
+        {
+            let detail = format!("a file of this name was accepted as {}", row.id.short());
+            let sample = Sample {
+                detail,
+                ..Sample::default()
+            };
+            inspected.report.add(
+                Code::DuplicateFile,
+                None,
+                "a new name for new content",
+                None,
+                sample,
+            );
+        }
+        let known = self
+            .known_content(&case, sha256, &mut inspected)
+            .await
+            .map_err(ours)?;
+        let beginning = case.beginning.clone();
+        let is_known = known.is_some();
+        let settled = self
+            .record(case, inspected, sha256, earlier, known)
+            .await
+            .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
+        self.unlink_after(&beginning, settled.status.is_some() || is_known)
+            .await;
+        self.0.due.notify_one();
+        match settled.status {
+            Some(text) => Err(Refusal {
+                kind: RefusalKind::Failure,
+                text,
+                lines: settled.lines,
+            }),
+            None => Ok(Told {
+                lines: settled.lines,
+            }),
+        }
+    }
+
+    /// The accepted submission that the listing shows at this path now.
+    async fn earlier_accepted(&self, case: &Case) -> Result<Option<Row>, LedgerFault> {
+        let row = self
+            .0
+            .ledger
+            .accepted_at(
+                &case.beginning.partner,
+                &case.beginning.path,
+                self.visible_since(),
+            )
+            .await?;
+        Ok(row.filter(|row| row.id != case.beginning.id))
+    }
+
+    /// The accepted submission that holds the same content, where policy asks.
+    async fn known_content(
+        &self,
+        case: &Case,
+        sha256: [u8; 32],
+        inspected: &mut Inspected,
+    ) -> Result<Option<Row>, LedgerFault> {
+        if !inspected.report.is_clean() || case.feed.same_content == SameContent::Allow {
+            return Ok(None);
+        }
+        let found = self
+            .0
+            .ledger
+            .accepted_content(&case.beginning.partner, &case.beginning.feed, sha256)
+            .await?;
+        match (case.feed.same_content, found) {
+            (SameContent::Reject, Some(row)) => {
+                let detail = format!("the same content was accepted as {}", row.id.short());
+                let sample = Sample {
+                    detail,
+                    ..Sample::default()
+                };
+                inspected
+                    .report
+                    .add(Code::DuplicateFile, None, "new content", None, sample);
+                Ok(None)
+            }
+            (SameContent::Known | SameContent::Reject | SameContent::Allow, found) => Ok(found),
+        }
+    }
+
+    /// Writes the receipt and commits.
+    async fn record(
+        &self,
+        case: Case,
+        inspected: Inspected,
+        sha256: [u8; 32],
+        earlier: Option<Row>,
+        known: Option<Row>,
+    ) -> Result<Settled, LedgerFault> {
+        let decided_at = self.now();
+        let known_as = known
+            .as_ref()
+            .map(|row| (row.id, row.decided_at.unwrap_or(decided_at)));
+        let Inspected {
+            report,
+            out,
+            out_sha256,
+        } = inspected;
+        let facts = Facts {
+            instance: self.0.instance.as_str(),
+            help: case.policy.help.as_deref(),
+            beginning: &case.beginning,
+            bytes: case.raw.bytes,
+            sha256,
+            received_at: case.received_at,
+            decided_at,
+            report: &report,
+            known_as,
+        };
+        let rejected = facts.is_rejected();
+        let settled = Settled {
+            lines: facts.told_lines(),
+            status: rejected.then(|| facts.status_text()),
+        };
+        let receipt = self.documents(&facts);
+        let mut codes: Vec<String> = report
+            .findings
+            .iter()
+            .map(|f| f.code.as_str().to_owned())
+            .collect();
+        codes.sort_unstable();
+        codes.dedup();
+        let accepted = (!rejected).then(|| {
+            let received = case.received_at.to_rfc3339();
+            let day = received.get(..10).unwrap_or_default();
+            Acceptance {
+                out_key: known.is_none().then(|| case.out_key.clone()),
+                out: known.is_none().then(|| out.clone()),
+                out_sha256: known.is_none().then_some(out_sha256),
+                store: case.feed.store.to_string(),
+                key: case.feed.key.fill(
+                    &case.policy,
+                    &case.feed,
+                    &case.beginning.name,
+                    case.beginning.id,
+                    day,
+                ),
+                metadata: metadata(&case, &report, sha256, out_sha256),
+                known_as: known.as_ref().map(|row| row.id),
+            }
+        });
+        let settlement = Settlement {
+            whole: case.whole(sha256),
+            decided_at,
+            rows: report.rows,
+            errors_total: report.errors_total(),
+            codes,
+            receipt,
+            replaces: accepted.as_ref().and(earlier.map(|row| row.id)),
+            accepted,
+        };
+        self.0
+            .ledger
+            .settle(case.beginning.clone(), settlement)
+            .await?;
+        self.account(&case, &report, sha256, decided_at);
+        Ok(settled)
+    }
+
+    /// The wide log line and the counters of one verdict.
+    fn account(&self, case: &Case, report: &Report, sha256: [u8; 32], decided_at: Timestamp) {
+        let beginning = &case.beginning;
+        let rejected = !report.is_clean();
+        let codes: Vec<&str> = report.findings.iter().map(|f| f.code.as_str()).collect();
+        let verdict = if rejected {
+            VerdictLabel::Rejected
+        } else {
+            VerdictLabel::Accepted
+        };
+        let good = report.rows.saturating_sub(report.rows_with_errors);
+        let (partner, feed) = (&beginning.partner, &beginning.feed);
+        self.0.metrics.submission_settled(partner, feed, verdict);
+        self.0
+            .metrics
+            .bytes_received(partner, Channel::Sftp, case.raw.bytes);
+        self.0
+            .metrics
+            .rows_checked(partner, feed, good, report.rows_with_errors);
+        tracing::info!(
+            event = Event::SubmissionSettled.as_str(),
+            instance = %self.0.instance,
+            submission = %beginning.id,
+            partner = %beginning.partner,
+            feed = %beginning.feed,
+            policy_version = beginning.policy_version,
+            channel = %beginning.origin.channel,
+            client.address = %beginning.origin.address,
+            client = %beginning.origin.client,
+            key = %beginning.origin.key,
+            file.name = %crate::terms::path::quoted(&beginning.name, 255),
+            file.size = case.raw.bytes,
+            sha256 = %hex(&sha256),
+            rows = report.rows,
+            errors = report.errors_total(),
+            codes = %codes.join(" "),
+            verdict = if rejected { "rejected" } else { "accepted" },
+            ms.receive = case.received_at.micros_since(beginning.opened_at) / 1000,
+            ms.check = decided_at.micros_since(case.received_at) / 1000,
+        );
+    }
+
+    fn documents(&self, facts: &Facts<'_>) -> ReceiptDocuments {
+        let (text, json) = (facts.to_text().into_bytes(), facts.to_json().into_bytes());
+        let sign = |body: &[u8]| {
+            self.0
+                .receipt_key
+                .sign(RECEIPT_NAMESPACE, body)
+                .into_bytes()
+        };
+        ReceiptDocuments {
+            base: facts.base(),
+            text_sig: sign(&text),
+            json_sig: sign(&json),
+            text,
+            json,
+        }
+    }
+
+    /// The raw key is gone with the verdict; the output goes too unless it waits for delivery.
+    async fn unlink_after(&self, beginning: &Beginning, no_output: bool) {
+        let (spool, id) = (self.0.spool.clone(), beginning.id);
+        let done = blocking(move || {
+            spool.remove(id, crate::seal::Lane::Raw)?;
+            if no_output {
+                spool.remove(id, crate::seal::Lane::Out)
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        if let Ok(Err(fault)) = done {
+            tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
+        }
+    }
+}
+
+// === impl Case ===
+
+impl Case {
+    fn whole(&self, sha256: [u8; 32]) -> Whole {
+        Whole {
+            sha256,
+            raw: self.raw.clone(),
+            mtime: self.mtime,
+            received_at: self.received_at,
+        }
+    }
+}
+
+/// What shows that a file is not whole: gaps, and fewer or more bytes than declared.
+fn shortfalls(
+    contiguous: u64,
+    end: u64,
+    declared: Option<u64>,
+) -> Vec<(Code, &'static str, Sample)> {
+    let mut faults = Vec::new();
+    if contiguous < end {
+        let detail = format!("bytes from {contiguous} on were not all sent; {end} is the end");
+        let sample = Sample {
+            byte: Some(contiguous),
+            detail,
+            ..Sample::default()
+        };
+        faults.push((Code::Incomplete, "no gaps", sample));
+    }
+    if let Some(declared) = declared.filter(|declared| *declared != end) {
+        let detail = format!("{declared} bytes were declared, {end} arrived");
+        let sample = Sample {
+            detail,
+            ..Sample::default()
+        };
+        faults.push((Code::Incomplete, "the declared size", sample));
+    }
+    faults
+}
+
+/// Reads what the inspection behind has not read yet; starts over when bytes it had read were
+/// rewritten, and does it all now for a file that never left memory.
+pub(super) async fn inspect(
+    behind: Option<Behind>,
+    setup: Setup,
+    reader: SpoolReader,
+    rewritten_from: Option<u64>,
+) -> Result<Inspected, InspectionFault> {
+    let followed = match behind {
+        Some(behind) => Some(behind.whole().await?),
+        None => None,
+    };
+    // Rewritten bytes may have been read before or after: when in doubt, read again.
+    let followed = followed.filter(|_| rewritten_from.is_none());
+    blocking(move || {
+        let inspection = match followed {
+            Some(inspection) => inspection,
+            None => Inspection::start(&setup, reader)?,
+        };
+        inspection.finish()
+    })
+    .await?
+}
+
+/// Accepted, whatever became of its delivery.
+pub(super) fn is_accepted(state: State) -> bool {
+    match state {
+        State::Accepted | State::Delivering | State::Delivered | State::Failing => true,
+        State::Receiving
+        | State::Received
+        | State::Interrupted
+        | State::Rejected
+        | State::Expired
+        | State::Removed => false,
+    }
+}
+
+/// What the store keeps beside the object.
+fn metadata(
+    case: &Case,
+    report: &Report,
+    sha256: [u8; 32],
+    out_sha256: [u8; 32],
+) -> Vec<(String, String)> {
+    let kids = case
+        .feed
+        .contract
+        .domains()
+        .into_iter()
+        .filter_map(|domain| Some(format!("{domain}:{}", case.setup.keys.get(&domain)?.kid)))
+        .collect::<Vec<_>>()
+        .join(" ");
+    [
+        ("submission", case.beginning.id.to_string()),
+        ("partner", case.beginning.partner.to_string()),
+        ("feed", case.beginning.feed.to_string()),
+        ("policy-version", case.beginning.policy_version.to_string()),
+        ("policy-hash", hex(&case.beginning.policy_hash)),
+        ("sha256-received", hex(&sha256)),
+        ("sha256", hex(&out_sha256)),
+        ("rows", report.rows.to_string()),
+        ("token-keys", kids),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect()
+}
+
+/// Nobody may be listening any more: what was promised is done all the same.
+fn answer(tell: Answer, told: Result<Told, Refusal>) {
+    drop(tell.send(told));
+}

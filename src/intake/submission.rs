@@ -1,0 +1,775 @@
+//! One submission while its bytes arrive. Each phase consumes the one before it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::authority::permit::UploadPermit;
+use crate::depot::spool::{SpoolSync, SpoolWriter};
+use crate::inspect::report::Sample;
+use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
+use crate::intake::keyring::{KeyFault, Purpose};
+use crate::intake::receipt::ascii;
+use crate::intake::{Hold, Intake, Opening, Refusal, RefusalKind, Told};
+use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
+use crate::policy::feed::{Feed, Policy};
+use crate::seal::Lane;
+use crate::telemetry::Event;
+use crate::terms::codes::Code;
+use crate::terms::ids::SubmissionId;
+use crate::tokens::TokenKeys;
+
+/// Sealed bytes between two wake-ups of the inspection behind.
+const WAKE_EVERY_BYTES: u64 = 256 * 1024;
+
+/// Sealed bytes one upload may take before its rewrites count against the room there is.
+const REWRITE_BYTES_FREE: u64 = 64 * 1024 * 1024;
+
+/// Being written. Dropping it without [`Submission::close`] makes it *interrupted*.
+pub struct Submission(Option<Receiving>);
+
+/// An fsync on its way; it does not hold the submission.
+pub struct PendingSync {
+    begun: Option<watch::Receiver<Option<bool>>>,
+    sync: SpoolSync,
+}
+
+/// The state of a submission that is being written.
+pub(super) struct Receiving {
+    pub(super) intake: Intake,
+    pub(super) hold: Hold,
+    pub(super) beginning: Beginning,
+    pub(super) policy: Arc<Policy>,
+    pub(super) feed: Arc<Feed>,
+    pub(super) setup: Setup,
+    pub(super) out_key_wrapped: Vec<u8>,
+    pub(super) raw: SpoolWriter,
+    pub(super) behind: Option<Behind>,
+    pub(super) declared_bytes: Option<u64>,
+    pub(super) mtime: Option<i64>,
+    /// Faults of the upload itself, found before any inspection.
+    pub(super) faults: Vec<(Code, &'static str, Sample)>,
+    /// The path is a partial name: CLOSE keeps, RENAME judges.
+    pub(super) partial: bool,
+    /// The ledger has a row for it already.
+    pub(super) begun: bool,
+    /// Bytes the spool has room for.
+    room: u64,
+    pub(super) refusal: Option<Refusal>,
+    spoiled: bool,
+    /// Bytes of an earlier, interrupted upload that the first write decides about.
+    resumable: Option<u64>,
+    woken_at: u64,
+    size: Arc<AtomicU64>,
+}
+
+/// An unfinished file, on its way into the ledger.
+pub(super) struct Unjudged {
+    pub(super) beginning: Beginning,
+    pub(super) raw_inline: Option<Vec<u8>>,
+    pub(super) mtime: Option<i64>,
+    pub(super) bytes: u64,
+    pub(super) ending: Ending,
+}
+
+/// How writing ended without a verdict.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The client closed a partial name: whole, as far as the client knows.
+    Closed,
+    /// The connection ended first.
+    CutOff,
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Starts, or goes on with, a submission. Consumes the permit.
+    ///
+    /// # Errors
+    /// [`Refusal`]: concurrent writer, full spool, EXCL on an existing name, broken ledger.
+    pub async fn open(
+        &self,
+        permit: UploadPermit,
+        opening: Opening,
+        origin: Origin,
+    ) -> Result<Submission, Refusal> {
+        let partner = permit.identity().partner.clone();
+        let path = permit.path().as_str().to_owned();
+        let size = Arc::new(AtomicU64::new(0));
+        let hold = self.hold(&partner, &path, &origin.address, &size)?;
+        let earlier = self
+            .0
+            .ledger
+            .at_path(&partner, &path, self.visible_since())
+            .await
+            .map_err(|fault| Refusal::ours("look up the path", &fault))?;
+        if earlier
+            .as_ref()
+            .is_some_and(|row| row.state == State::Received)
+        {
+            return Err(being_checked(permit.name()));
+        }
+        let own = earlier
+            .as_ref()
+            .filter(|row| row.state == State::Interrupted)
+            .map_or(0, |row| row.bytes);
+        let room = self.room_for(&permit, opening.declared_bytes, own).await?;
+        if earlier.is_some() && opening.exclusive {
+            let text = format!("{} exists already", ascii(permit.name(), 80));
+            return Err(Refusal::new(RefusalKind::Failure, text));
+        }
+        let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
+            Some(row) if !opening.truncate => {
+                self.resume(&permit, origin, row, hold, size, false).await?
+            }
+            Some(row) => {
+                self.discard(row.id).await?;
+                self.begin(&permit, origin, hold, size).await?
+            }
+            None => self.begin(&permit, origin, hold, size).await?,
+        };
+        receiving.declared_bytes = opening.declared_bytes;
+        receiving.room = room;
+        Ok(Submission(Some(receiving)))
+    }
+
+    async fn begin(
+        &self,
+        permit: &UploadPermit,
+        origin: Origin,
+        hold: Hold,
+        size: Arc<AtomicU64>,
+    ) -> Result<Receiving, Refusal> {
+        let random = self
+            .0
+            .rng
+            .array()
+            .map_err(|fault| Refusal::ours("make an id", &fault))?;
+        let id = SubmissionId::new(self.now(), random);
+        let (raw_key, wrapped) = self
+            .0
+            .keyring
+            .data_key(id, Purpose::Raw)
+            .map_err(|fault| Refusal::ours("make a data key", &fault))?;
+        let raw = self.0.spool.create(id, Lane::Raw, &raw_key);
+        let beginning = self.beginning(permit, origin, id, wrapped);
+        self.receiving(permit, beginning, raw, hold, size).await
+    }
+
+    /// Goes on with an interrupted submission, under today's policy. `whole`: nothing more will be
+    /// written (a partial name is being renamed to its final one).
+    pub(super) async fn resume(
+        &self,
+        permit: &UploadPermit,
+        origin: Origin,
+        row: Row,
+        hold: Hold,
+        size: Arc<AtomicU64>,
+        whole: bool,
+    ) -> Result<Receiving, Refusal> {
+        let ours = |fault: &dyn std::fmt::Display| Refusal::ours("resume a submission", fault);
+        let wrapped = row
+            .raw_key
+            .clone()
+            .ok_or_else(|| ours(&"its key is gone"))?;
+        let raw_key = self
+            .0
+            .keyring
+            .open_data_key(row.id, Purpose::Raw, &wrapped)
+            .map_err(|fault| ours(&fault))?;
+        let spool = self.0.spool.clone();
+        let key = raw_key.clone();
+        let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
+        let id = row.id;
+        let raw = blocking(move || spool.resume(id, Lane::Raw, &key, inline.as_deref()))
+            .await
+            .map_err(|fault| ours(&fault))?
+            .map_err(|fault| ours(&fault))?;
+        let mut beginning = self.beginning(permit, origin, row.id, wrapped);
+        beginning.opened_at = row.opened_at;
+        let staged = raw.contiguous();
+        let mut receiving = self
+            .receiving(permit, beginning.clone(), raw, hold, size)
+            .await?;
+        // Last: until here a failure leaves the row as it was.
+        self.0
+            .ledger
+            .resume(beginning)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        receiving.begun = true;
+        receiving.mtime = row.mtime;
+        receiving.resumable = (!whole).then_some(staged);
+        receiving.size.store(staged, Ordering::Relaxed);
+        if receiving.raw.is_spilled() && whole {
+            receiving.follow();
+        }
+        Ok(receiving)
+    }
+
+    async fn receiving(
+        &self,
+        permit: &UploadPermit,
+        beginning: Beginning,
+        raw: SpoolWriter,
+        hold: Hold,
+        size: Arc<AtomicU64>,
+    ) -> Result<Receiving, Refusal> {
+        hold.own(beginning.id);
+        let (partner, feed) = (&permit.identity().partner, permit.feed());
+        let keys = self
+            .0
+            .keyring
+            .token_keys(partner, &feed.contract)
+            .await
+            .map_err(|fault| Refusal::ours("get the token keys", &fault))?;
+        let (setup, out_key_wrapped) = self
+            .setup(beginning.id, feed, keys)
+            .map_err(|fault| Refusal::ours("make a data key", &fault))?;
+        Ok(Receiving {
+            intake: self.clone(),
+            hold,
+            beginning,
+            policy: permit.policy().clone(),
+            feed: feed.clone(),
+            setup,
+            out_key_wrapped,
+            raw,
+            behind: None,
+            declared_bytes: None,
+            mtime: None,
+            faults: Vec::new(),
+            partial: permit.is_partial(),
+            begun: false,
+            room: u64::MAX,
+            refusal: None,
+            spoiled: false,
+            resumable: None,
+            woken_at: 0,
+            size,
+        })
+    }
+
+    /// What inspecting one submission needs, and its wrapped output key.
+    pub(super) fn setup(
+        &self,
+        id: SubmissionId,
+        feed: &Arc<Feed>,
+        keys: TokenKeys,
+    ) -> Result<(Setup, Vec<u8>), KeyFault> {
+        let (out_key, wrapped) = self.0.keyring.data_key(id, Purpose::Out)?;
+        let setup = Setup {
+            id,
+            feed: feed.clone(),
+            keys: Arc::new(keys),
+            seed: self.0.rng.array()?,
+            out_key,
+            spool: self.0.spool.clone(),
+        };
+        Ok((setup, wrapped))
+    }
+
+    fn beginning(
+        &self,
+        permit: &UploadPermit,
+        origin: Origin,
+        id: SubmissionId,
+        raw_key: Vec<u8>,
+    ) -> Beginning {
+        Beginning {
+            id,
+            partner: permit.identity().partner.clone(),
+            feed: permit.feed().id.clone(),
+            path: permit.path().as_str().to_owned(),
+            name: permit.name().to_owned(),
+            origin,
+            policy_version: permit.policy().version,
+            policy_hash: permit.policy().hash,
+            opened_at: self.now(),
+            raw_key,
+        }
+    }
+
+    /// How many bytes this upload may have, as far as can be known now. `own`: what an earlier part
+    /// of the same file takes already; it is resumed or replaced, and counts once.
+    async fn room_for(
+        &self,
+        permit: &UploadPermit,
+        declared: Option<u64>,
+        own: u64,
+    ) -> Result<u64, Refusal> {
+        let declared = declared.unwrap_or(0);
+        if declared > permit.feed().bytes_max {
+            return Err(Refusal::new(
+                RefusalKind::Failure,
+                too_large(permit.feed().bytes_max),
+            ));
+        }
+        let spool = self.0.spool.clone();
+        let used = blocking(move || spool.usage())
+            .await
+            .map_err(|fault| Refusal::ours("measure the spool", &fault))?
+            .map_err(|fault| Refusal::ours("measure the spool", &fault))?;
+        let room = self
+            .0
+            .spool_config
+            .quota_bytes
+            .saturating_sub(used.saturating_sub(own));
+        let room = match permit.policy().quota_bytes {
+            Some(quota) => {
+                let spooled = self.spooled_by(permit).await?.saturating_sub(own);
+                room.min(quota.saturating_sub(spooled))
+            }
+            None => room,
+        };
+        if room == 0 || declared > room {
+            tracing::warn!(
+                event = Event::SpoolFull.as_str(),
+                partner = %permit.identity().partner,
+                used,
+                room,
+                declared,
+            );
+            return Err(full());
+        }
+        Ok(room)
+    }
+
+    /// Raw bytes of this partner that are arriving, or wait for a resume.
+    async fn spooled_by(&self, permit: &UploadPermit) -> Result<u64, Refusal> {
+        let partner = &permit.identity().partner;
+        let waiting: u64 = self
+            .0
+            .ledger
+            .listed(partner, self.visible_since())
+            .await
+            .map_err(|fault| Refusal::ours("measure the spool", &fault))?
+            .iter()
+            .filter(|row| row.state == State::Interrupted)
+            .fold(0, |sum, row| sum.saturating_add(row.bytes));
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(live
+            .iter()
+            .filter(|((owner, _), _)| owner == partner)
+            .map(|(_, writing)| writing.bytes.load(Ordering::Relaxed))
+            .fold(waiting, u64::saturating_add))
+    }
+
+    /// Destroys an unfinished submission at its partner's wish.
+    pub(super) async fn discard(&self, id: SubmissionId) -> Result<(), Refusal> {
+        self.0
+            .ledger
+            .remove(id)
+            .await
+            .map_err(|fault| Refusal::ours("remove a submission", &fault))?;
+        self.unlink(id).await;
+        Ok(())
+    }
+
+    /// Makes an unfinished file durable as *interrupted*.
+    pub(super) async fn interrupt(&self, unjudged: Unjudged) -> Result<(), Refusal> {
+        let Unjudged {
+            beginning,
+            raw_inline,
+            mtime,
+            bytes,
+            ending,
+        } = unjudged;
+        let (id, path) = (beginning.id, beginning.path.clone());
+        let closed = ending == Ending::Closed;
+        let partial = Partial {
+            bytes,
+            raw_inline,
+            mtime,
+            closed,
+            at: self.now(),
+        };
+        self.0
+            .ledger
+            .interrupt(beginning, partial)
+            .await
+            .map_err(|fault| Refusal::ours("keep a partial file", &fault))?;
+        tracing::info!(
+            event = Event::SubmissionInterrupted.as_str(),
+            submission = %id,
+            path = %crate::terms::path::quoted(&path, 300),
+            bytes,
+            closed,
+        );
+        Ok(())
+    }
+
+    /// Unlinks both lanes of a submission whose keys are gone. A failure is no harm: without its
+    /// key a file is noise, and the next start sweeps it.
+    pub(super) async fn unlink(&self, id: SubmissionId) {
+        let spool = self.0.spool.clone();
+        let done = blocking(move || {
+            spool.remove(id, Lane::Raw)?;
+            spool.remove(id, Lane::Out)
+        })
+        .await;
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(fault)) => {
+                tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
+            }
+            Err(fault) => {
+                tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
+            }
+        }
+    }
+}
+
+// === impl Submission ===
+
+impl Submission {
+    pub(super) fn of(receiving: Receiving) -> Self {
+        Self(Some(receiving))
+    }
+
+    /// Takes bytes, synchronously: seal and page-cache write, no waiting for inspection.
+    /// With an APPEND opening, `offset` is taken as sent by the client.
+    ///
+    /// # Errors
+    /// [`Refusal`] over the size limit, when inspection already has found a fault that refuses the
+    /// file whatever follows, or when the disk fails. Later calls give the same refusal.
+    pub fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Refusal> {
+        match &mut self.0 {
+            Some(receiving) => receiving.write_at(offset, data),
+            None => Err(Refusal::new(RefusalKind::Failure, "the file is closed")),
+        }
+    }
+
+    /// Bytes that were meant for this file could not be taken: a CLOSE will not say OK.
+    pub fn spoil(&mut self, text: &str) {
+        if let Some(receiving) = &mut self.0 {
+            receiving.spoil(Refusal::new(RefusalKind::Failure, text));
+        }
+    }
+
+    /// FSETSTAT size: truncates when shorter, else declares the size.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn set_bytes(&mut self, bytes: u64) -> Result<(), Refusal> {
+        let Some(receiving) = &mut self.0 else {
+            return Ok(());
+        };
+        receiving.resumable = None;
+        if bytes < receiving.raw.end() {
+            receiving
+                .raw
+                .truncate(bytes)
+                .map_err(|fault| receiving.broken("truncate the spool", &fault))?;
+            receiving.size.store(bytes, Ordering::Relaxed);
+        }
+        receiving.declared_bytes = Some(bytes);
+        Ok(())
+    }
+
+    /// FSETSTAT mtime, seconds since 1970.
+    pub fn set_mtime(&mut self, mtime: i64) {
+        if let Some(receiving) = &mut self.0 {
+            receiving.mtime = Some(mtime);
+        }
+    }
+
+    /// Size as FSTAT answers it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0
+            .as_ref()
+            .map_or(0, |receiving| receiving.size.load(Ordering::Relaxed))
+    }
+
+    /// The client-set mtime, seconds since 1970.
+    #[must_use]
+    pub fn mtime(&self) -> Option<i64> {
+        self.0.as_ref().and_then(|receiving| receiving.mtime)
+    }
+
+    /// fsync@openssh.com: seals what was written and says what has to be awaited for it to be
+    /// durable. The file goes on meanwhile.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn begin_sync(&mut self) -> Result<PendingSync, Refusal> {
+        match &mut self.0 {
+            Some(receiving) => receiving.begin_sync(),
+            None => Err(Refusal::new(RefusalKind::Failure, "the file is closed")),
+        }
+    }
+
+    /// The client's explicit CLOSE: waits for the verdict, at most `verdict.wait`. Goes on to its
+    /// end in the background when the caller goes away.
+    ///
+    /// # Errors
+    /// [`Refusal`]: rejected, or not durable.
+    pub async fn close(mut self) -> Result<Told, Refusal> {
+        let Some(receiving) = self.0.take() else {
+            return Ok(Told::default());
+        };
+        let intake = receiving.intake.clone();
+        let (tell, told) = tokio::sync::oneshot::channel();
+        intake.0.tasks.spawn(async move {
+            // A failed send means the client is gone; what was promised is done all the same.
+            let refused = receiving.refusal.clone();
+            let is_short = receiving.partial && receiving.declares_more();
+            if is_short {
+                drop(receiving.keep(Ending::CutOff).await);
+                let text = "incomplete: fewer bytes arrived than were declared; send the rest";
+                drop(tell.send(Err(Refusal::new(RefusalKind::Failure, text))));
+            } else if let Some(refusal) = refused.filter(|_| receiving.spoiled || receiving.partial)
+            {
+                drop(receiving.keep(Ending::CutOff).await);
+                drop(tell.send(Err(refusal)));
+            } else if receiving.partial {
+                drop(tell.send(receiving.keep(Ending::Closed).await));
+            } else {
+                Box::pin(receiving.judge(tell)).await;
+            }
+        });
+        told.await.unwrap_or_else(|_| {
+            Err(Refusal::ours(
+                "settle a submission",
+                &"the task ended without an answer",
+            ))
+        })
+    }
+}
+
+// === impl PendingSync ===
+
+impl PendingSync {
+    /// What was written before [`Submission::begin_sync`] is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Refusal`]; a disk that failed stays failed, so CLOSE will not say OK either.
+    pub async fn finish(self) -> Result<(), Refusal> {
+        let what = "sync the spool";
+        if let Some(mut begun) = self.begun {
+            let known = begun
+                .wait_for(Option::is_some)
+                .await
+                .is_ok_and(|known| *known == Some(true));
+            if !known {
+                return Err(Refusal::ours(what, &"the ledger does not know the file"));
+            }
+        }
+        blocking(move || self.sync.sync())
+            .await
+            .map_err(|fault| Refusal::ours(what, &fault))?
+            .map_err(|fault| Refusal::ours(what, &fault))
+    }
+}
+
+impl Drop for Submission {
+    fn drop(&mut self) {
+        if let Some(receiving) = self.0.take() {
+            let intake = receiving.intake.clone();
+            intake.0.tasks.spawn(async move {
+                // The partner is gone; a failure is in the log already.
+                drop(receiving.keep(Ending::CutOff).await);
+            });
+        }
+    }
+}
+
+// === impl Receiving ===
+
+impl Receiving {
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> Result<(), Refusal> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        if let Some(fatal) = self.behind.as_ref().and_then(|b| b.progress.fatal.get()) {
+            let detail = fatal
+                .samples
+                .first()
+                .map_or(fatal.rule.as_str(), |s| s.detail.as_str());
+            let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
+            return Err(self.refuse(text));
+        }
+        let end = u64::try_from(data.len())
+            .ok()
+            .and_then(|len| offset.checked_add(len));
+        let Some(end) = end.filter(|end| *end <= self.feed.bytes_max) else {
+            let text = too_large(self.feed.bytes_max);
+            let detail = text
+                .trim_start_matches("REJECTED limit-exceeded: ")
+                .to_owned();
+            self.faults.push((
+                Code::LimitExceeded,
+                "max_size",
+                Sample {
+                    detail,
+                    ..Sample::default()
+                },
+            ));
+            return Err(self.refuse(text));
+        };
+        // Rewrites append: the disk must not grow without end under a small file.
+        let sealed_max = self.room.saturating_mul(2).max(REWRITE_BYTES_FREE);
+        if end > self.room || self.raw.sealed_bytes() > sealed_max {
+            return Err(self.spoil(full()));
+        }
+        if let Some(staged) = self.resumable.take()
+            && offset == 0
+            && staged > 0
+        {
+            // The first write decides: from the start means a new file, not more of the old one.
+            self.raw
+                .truncate(0)
+                .map_err(|fault| self.broken("truncate the spool", &fault))?;
+            self.size.store(0, Ordering::Relaxed);
+        }
+        self.raw
+            .write_at(offset, data)
+            .map_err(|fault| self.broken("write the spool", &fault))?;
+        self.size.fetch_max(end, Ordering::Relaxed);
+        self.keep_up();
+        Ok(())
+    }
+
+    /// Fewer bytes have arrived than the client declared.
+    fn declares_more(&self) -> bool {
+        self.declared_bytes
+            .is_some_and(|declared| declared != self.raw.end())
+    }
+
+    fn begin_sync(&mut self) -> Result<PendingSync, Refusal> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        // What is to survive the process needs a file, and a row that holds its key.
+        let sealed = self.raw.spill().and_then(|()| self.raw.seal_tail());
+        sealed.map_err(|fault| self.broken("seal the spool", &fault))?;
+        if self.behind.is_none() {
+            self.follow();
+        }
+        let begun = self
+            .behind
+            .as_ref()
+            .map(|behind| behind.progress.begun.subscribe());
+        Ok(PendingSync {
+            begun,
+            sync: self.raw.syncer(),
+        })
+    }
+
+    /// Starts the inspection behind once the bytes have left memory, and wakes it now and then.
+    fn keep_up(&mut self) {
+        match &self.behind {
+            None if self.raw.is_spilled() => self.follow(),
+            Some(behind) if self.raw.end().saturating_sub(self.woken_at) >= WAKE_EVERY_BYTES => {
+                self.woken_at = self.raw.end();
+                behind.progress.wake();
+            }
+            None | Some(_) => {}
+        }
+    }
+
+    fn follow(&mut self) {
+        let ledger = self.intake.0.ledger.clone();
+        let row = (!self.begun).then(|| self.beginning.clone());
+        self.begun = true;
+        self.behind = Some(Behind::follow(
+            self.setup.clone(),
+            self.raw.reader(),
+            self.raw.syncer(),
+            async move {
+                match row {
+                    Some(row) => ledger.begin(row).await.map_err(|fault| {
+                        tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
+                        InspectionFault::Ended
+                    }),
+                    None => Ok(()),
+                }
+            },
+        ));
+    }
+
+    fn refuse(&mut self, text: String) -> Refusal {
+        let refusal = Refusal::new(RefusalKind::Failure, text);
+        self.refusal = Some(refusal.clone());
+        refusal
+    }
+
+    /// The disk or the ledger failed under this submission.
+    fn broken(&mut self, what: &'static str, fault: &dyn std::fmt::Display) -> Refusal {
+        self.spoil(Refusal::ours(what, fault))
+    }
+
+    /// Bytes the client sent were not taken, and not through its fault: nothing more is taken, and
+    /// a CLOSE must not judge what is there.
+    fn spoil(&mut self, refusal: Refusal) -> Refusal {
+        self.refusal = Some(refusal.clone());
+        self.spoiled = true;
+        refusal
+    }
+
+    /// Keeps what has arrived for a later resume: the connection ended, or a partial name was
+    /// closed. Nothing is judged.
+    async fn keep(mut self, ending: Ending) -> Result<Told, Refusal> {
+        if let Some(behind) = self.behind.take() {
+            behind.cancel().await;
+            let (spool, id) = (self.intake.0.spool.clone(), self.beginning.id);
+            // What inspection had written is made again at the resume.
+            if let Ok(Err(fault)) = blocking(move || spool.remove(id, Lane::Out)).await {
+                tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
+            }
+        }
+        if self.raw.end() == 0 && !self.begun && !self.partial {
+            return Ok(Told::default());
+        }
+        let raw = self.raw;
+        let (sealed, contiguous) = blocking(move || {
+            let mut raw = raw;
+            let contiguous = raw.contiguous();
+            raw.finish()
+                .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous)))
+        })
+        .await
+        .map_err(|fault| Refusal::ours("keep a partial file", &fault))?
+        .map_err(|fault| Refusal::ours("keep a partial file", &fault))?;
+        let case = Unjudged {
+            beginning: self.beginning,
+            raw_inline: sealed.inline,
+            mtime: self.mtime,
+            bytes: contiguous,
+            ending,
+        };
+        self.intake.interrupt(case).await?;
+        drop(self.hold);
+        Ok(Told::default())
+    }
+}
+
+/// A file of this name waits for its verdict: what comes later must not be judged earlier.
+pub(super) fn being_checked(name: &str) -> Refusal {
+    let text = format!("{} is being checked; wait for its receipt", ascii(name, 80));
+    Refusal::new(RefusalKind::PermissionDenied, text)
+}
+
+/// The spool is full, in all or for this partner.
+fn full() -> Refusal {
+    Refusal::new(
+        RefusalKind::Failure,
+        "TRY LATER gateway-full: nothing is wrong with your file",
+    )
+}
+
+/// The size limit in the units policy writes it in.
+fn too_large(bytes_max: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    let size = UNITS
+        .iter()
+        .find(|(unit, _)| bytes_max >= *unit && bytes_max.is_multiple_of(*unit))
+        .map_or_else(
+            || format!("{bytes_max} bytes"),
+            |(unit, name)| format!("{} {name}", bytes_max / unit),
+        );
+    format!("REJECTED limit-exceeded: over {size}")
+}
