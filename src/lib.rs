@@ -43,3 +43,12 @@ pub mod intake;
 
 /// Rank 6. Policies and keys taken up while the gateway runs.
 pub mod reload;
+
+/// Rank 7. The acts an admin can do, and the socket they come through.
+pub mod admin;
+
+/// Rank 8. Metrics and health over HTTP.
+pub mod http;
+
+/// Rank 8. SSH connections and SFTP channels: translate, decide nothing.
+pub mod ssh;

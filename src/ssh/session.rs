@@ -1,0 +1,663 @@
+//! What russh reports, translated; nothing is decided here.
+//!
+//! Every callback of [`russh::server::Handler`] is named: russh's own versions answer nothing, and
+//! a client that gets no answer hangs. What is not an sftp channel is refused.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use russh::keys::{Algorithm, Certificate, PublicKey};
+use russh::server::{
+    Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
+};
+use russh::{
+    Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Error, Pty, Sig,
+};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::authority::{Identity, SessionSlot};
+use crate::ledger::submissions::Origin;
+use crate::ssh::outbox::stderr_line;
+use crate::ssh::quota::OpenFiles;
+use crate::ssh::sftp::{Broken, FileChannel, FileDesk};
+use crate::ssh::{Services, Unproven};
+use crate::telemetry::Event;
+use crate::terms::limits;
+use crate::terms::path::quoted;
+
+/// One connection's callbacks.
+pub(super) struct Conversation {
+    services: Arc<Services>,
+    source: IpAddr,
+    pulse: Arc<Pulse>,
+    phase: Phase,
+    channels: HashMap<ChannelId, Line>,
+    /// Shared by all channels.
+    files: Arc<OpenFiles>,
+    /// Channels opened since the connection began.
+    opened: usize,
+}
+
+/// Signs of life, for the task that watches the connection.
+#[derive(Default)]
+pub(super) struct Pulse {
+    beats: AtomicU64,
+    desks: Mutex<Vec<Weak<FileDesk>>>,
+}
+
+/// How a login ended.
+pub(super) enum Login {
+    /// The partner is in.
+    Opened(Identity),
+    /// The key was right, but the partner has to stay out; it has been told.
+    TurnedAway,
+}
+
+enum Phase {
+    /// Only authentication is answered.
+    Unproven {
+        proven: Option<Identity>,
+        place: Option<Unproven>,
+        login: Option<oneshot::Sender<Login>>,
+    },
+    /// Channels may be opened.
+    Open {
+        who: Identity,
+        #[expect(dead_code, reason = "counts while it lives")]
+        slot: SessionSlot,
+    },
+}
+
+/// One session channel.
+enum Line {
+    /// Nothing runs on it yet.
+    Quiet(ChannelWriteHalf<Msg>),
+    Files(FileChannel),
+}
+
+/// Channels of one connection, also the closed ones: russh remembers each for as long as the
+/// connection lives.
+const CHANNELS_EVER_MAX: usize = 100_000;
+
+/// How long a refused command waits for the client to show why.
+const HINT: Duration = Duration::from_secs(1);
+const NO_EXEC: &str = "only sftp; use sftp or scp without -O";
+
+// === impl Conversation ===
+
+impl Conversation {
+    pub(super) fn new(
+        services: Arc<Services>,
+        source: IpAddr,
+        pulse: Arc<Pulse>,
+        place: Unproven,
+        login: oneshot::Sender<Login>,
+    ) -> Self {
+        Self {
+            services,
+            source,
+            pulse,
+            phase: Phase::Unproven {
+                proven: None,
+                place: Some(place),
+                login: Some(login),
+            },
+            channels: HashMap::new(),
+            files: Arc::default(),
+            opened: 0,
+        }
+    }
+
+    /// The gate's answer about a key. SHA-1 signatures are refused whoever makes them.
+    fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Identity> {
+        if matches!(algorithm, Algorithm::Rsa { hash: None }) {
+            self.log_denied(user, "authority.sha1-signature", "ssh-rsa with SHA-1");
+            return None;
+        }
+        match self.services.authority.login(user, key, self.source) {
+            Ok(identity) => Some(identity),
+            Err(refused) => {
+                self.log_denied(user, refused.code, &refused.why);
+                None
+            }
+        }
+    }
+
+    fn log_denied(&self, user: &str, code: &str, why: &str) {
+        tracing::info!(
+            event = Event::SessionDenied.as_str(),
+            client.address = %self.source,
+            user = quoted(user, 64),
+            code,
+            why,
+        );
+    }
+
+    /// Refuses a channel request.
+    fn refuse(&self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+        self.pulse.beat();
+        session.channel_failure(channel)
+    }
+
+    fn origin(&self, who: &Identity, session: &Session) -> Origin {
+        Origin {
+            channel: "sftp".to_owned(),
+            address: self.source.to_string(),
+            client: client_of(session),
+            key: who.fingerprint.clone(),
+        }
+    }
+
+    /// Ends what cannot go on: a lost stream ends the connection, an overrun its channel.
+    fn give_up(
+        &mut self,
+        channel: ChannelId,
+        broken: Broken,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let partner = match &self.phase {
+            Phase::Open { who, .. } => who.partner.as_str(),
+            Phase::Unproven { .. } => "",
+        };
+        tracing::warn!(
+            event = Event::ConnectionFailed.as_str(),
+            partner,
+            client.address = %self.source,
+            channel = channel.number(),
+            why = %broken,
+        );
+        self.channels.remove(&channel);
+        match broken {
+            Broken::Overrun(_) => session.close(channel),
+            Broken::Unreadable(_) => {
+                session.disconnect(Disconnect::ProtocolError, &broken.to_string(), "en")
+            }
+        }
+    }
+}
+
+impl Handler for Conversation {
+    type Error = Error;
+
+    // --- login
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        let banner = self.services.banner.trim_end();
+        Ok((!banner.is_empty()).then(|| format!("{banner}\r\n")))
+    }
+
+    async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
+        Ok(Auth::reject())
+    }
+
+    async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Error> {
+        Ok(Auth::reject())
+    }
+
+    async fn auth_keyboard_interactive<'a>(
+        &'a mut self,
+        _user: &str,
+        _submethods: &str,
+        _response: Option<Response<'a>>,
+    ) -> Result<Auth, Error> {
+        Ok(Auth::reject())
+    }
+
+    async fn auth_openssh_certificate(
+        &mut self,
+        _user: &str,
+        _certificate: &Certificate,
+    ) -> Result<Auth, Error> {
+        Ok(Auth::reject())
+    }
+
+    async fn auth_publickey_offered(
+        &mut self,
+        user: &str,
+        offer: PublicKeyOffer<'_>,
+    ) -> Result<Auth, Error> {
+        Ok(match self.judge(user, offer.public_key, offer.algorithm) {
+            Some(_) => Auth::Accept,
+            None => Auth::reject(),
+        })
+    }
+
+    async fn auth_publickey(
+        &mut self,
+        user: &str,
+        key: VerifiedPublicKey<'_>,
+    ) -> Result<Auth, Error> {
+        let identity = self.judge(user, key.public_key, key.algorithm);
+        match (&mut self.phase, identity) {
+            (Phase::Unproven { proven, .. }, Some(identity)) => {
+                *proven = Some(identity);
+                Ok(Auth::Accept)
+            }
+            (Phase::Unproven { .. } | Phase::Open { .. }, _) => Ok(Auth::reject()),
+        }
+    }
+
+    async fn auth_succeeded(&mut self, session: &mut Session) -> Result<(), Error> {
+        let Phase::Unproven {
+            proven,
+            place,
+            login,
+        } = &mut self.phase
+        else {
+            return Err(Error::Inconsistent);
+        };
+        let (Some(who), Some(login)) = (proven.take(), login.take()) else {
+            return Err(Error::Inconsistent);
+        };
+        drop(place.take());
+        match self.services.authority.admit(&who) {
+            Ok(slot) => {
+                tracing::info!(
+                    event = Event::SessionOpened.as_str(),
+                    partner = %who.partner,
+                    client.address = %self.source,
+                    client = client_of(session),
+                    key = who.fingerprint,
+                    comment = who.comment,
+                );
+                // An error means that nobody watches any more: the connection is ending.
+                let _ending = login.send(Login::Opened(who.clone()));
+                self.phase = Phase::Open { who, slot };
+                Ok(())
+            }
+            Err(refused) => {
+                self.log_denied(who.partner.as_str(), refused.code, &refused.why);
+                let _ending = login.send(Login::TurnedAway);
+                session.disconnect(Disconnect::TooManyConnections, &refused.told, "en")
+            }
+        }
+    }
+
+    // --- channels
+
+    async fn channel_open_session(
+        &mut self,
+        channel: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.pulse.beat();
+        self.channels.retain(|_, line| !line.is_over());
+        if self.channels.len() >= limits::SSH_CHANNELS_MAX || self.opened >= CHANNELS_EVER_MAX {
+            reply.reject(ChannelOpenFailure::ResourceShortage).await;
+            return Ok(());
+        }
+        self.opened += 1;
+        // Without its reading half the channel's queue is closed: russh skips it and only calls
+        // the callbacks below.
+        let (_, half) = channel.split();
+        self.channels.insert(half.id(), Line::Quiet(half));
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn channel_open_x11(
+        &mut self,
+        _channel: Channel<Msg>,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        prohibit(reply).await
+    }
+
+    async fn channel_open_direct_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        prohibit(reply).await
+    }
+
+    async fn channel_open_forwarded_tcpip(
+        &mut self,
+        _channel: Channel<Msg>,
+        _host_to_connect: &str,
+        _port_to_connect: u32,
+        _originator_address: &str,
+        _originator_port: u32,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        prohibit(reply).await
+    }
+
+    async fn channel_open_direct_streamlocal(
+        &mut self,
+        _channel: Channel<Msg>,
+        _socket_path: &str,
+        reply: ChannelOpenHandle,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        prohibit(reply).await
+    }
+
+    async fn channel_open_confirmation(
+        &mut self,
+        _id: ChannelId,
+        _max_packet_size: u32,
+        _window_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        // The gateway opens no channels.
+        Err(Error::Inconsistent)
+    }
+
+    async fn data(
+        &mut self,
+        channel: ChannelId,
+        data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.pulse.beat();
+        match self.channels.get_mut(&channel) {
+            Some(Line::Files(files)) => match files.receive(data) {
+                Ok(()) => Ok(()),
+                Err(broken) => self.give_up(channel, broken, session),
+            },
+            Some(Line::Quiet(_)) | None => Ok(()),
+        }
+    }
+
+    async fn extended_data(
+        &mut self,
+        _channel: ChannelId,
+        _code: u32,
+        _data: &[u8],
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn channel_eof(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        match self.channels.get_mut(&channel) {
+            Some(Line::Files(files)) => {
+                files.end();
+                Ok(())
+            }
+            Some(Line::Quiet(_)) => {
+                self.channels.remove(&channel);
+                session.close(channel)
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn channel_close(
+        &mut self,
+        channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        self.channels.remove(&channel);
+        Ok(())
+    }
+
+    async fn window_adjusted(
+        &mut self,
+        _channel: ChannelId,
+        _new_size: u32,
+        _session: &mut Session,
+    ) -> Result<(), Error> {
+        // Whoever waits for window is woken by russh itself.
+        self.pulse.beat();
+        Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, current: u32) -> u32 {
+        current
+    }
+
+    // --- requests on a channel
+
+    async fn subsystem_request(
+        &mut self,
+        channel: ChannelId,
+        name: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let (Phase::Open { who, .. }, "sftp") = (&self.phase, name) else {
+            return self.refuse(channel, session);
+        };
+        let half = match self.channels.remove(&channel) {
+            Some(Line::Quiet(half)) => half,
+            Some(busy @ Line::Files(_)) => {
+                self.channels.insert(channel, busy);
+                return self.refuse(channel, session);
+            }
+            None => return self.refuse(channel, session),
+        };
+        session.channel_success(channel)?;
+        let origin = self.origin(who, session);
+        let files = FileChannel::start(
+            Arc::clone(&self.services),
+            who.clone(),
+            origin,
+            half,
+            Arc::clone(&self.files),
+        );
+        self.pulse.watch(files.desk());
+        self.channels.insert(channel, Line::Files(files));
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: ChannelId,
+        _data: &[u8],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        let Some(Line::Quiet(half)) = self.channels.get(&channel) else {
+            return self.refuse(channel, session);
+        };
+        let line = stderr_line(NO_EXEC);
+        if half.writable_packet_size().await < line.len() {
+            return self.refuse(channel, session);
+        }
+        self.pulse.beat();
+        session.extended_data(channel, 1, line)?;
+        // OpenSSH ends at the refusal without printing what came just before it. So the refusal
+        // waits for a sign that the line was taken.
+        let (ask, taken) = oneshot::channel();
+        session.send_ping(ask)?;
+        let handle = session.handle();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends within HINT, and there is one a channel"
+        )]
+        tokio::spawn(async move {
+            let _shown = timeout(HINT, taken).await;
+            let _refused = handle.channel_failure(channel).await;
+        });
+        Ok(())
+    }
+
+    async fn shell_request(
+        &mut self,
+        channel: ChannelId,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    async fn pty_request(
+        &mut self,
+        channel: ChannelId,
+        _term: &str,
+        _col_width: u32,
+        _row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        _modes: &[(Pty, u32)],
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    async fn window_change_request(
+        &mut self,
+        channel: ChannelId,
+        _col_width: u32,
+        _row_height: u32,
+        _pix_width: u32,
+        _pix_height: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    async fn env_request(
+        &mut self,
+        channel: ChannelId,
+        _variable_name: &str,
+        _variable_value: &str,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    async fn x11_request(
+        &mut self,
+        channel: ChannelId,
+        _single_connection: bool,
+        _x11_auth_protocol: &str,
+        _x11_auth_cookie: &str,
+        _x11_screen_number: u32,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    async fn agent_request(
+        &mut self,
+        _channel: ChannelId,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn signal(
+        &mut self,
+        channel: ChannelId,
+        _signal: Sig,
+        session: &mut Session,
+    ) -> Result<(), Error> {
+        self.refuse(channel, session)
+    }
+
+    // --- requests about the connection
+
+    async fn tcpip_forward(
+        &mut self,
+        _address: &str,
+        _port: &mut u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn cancel_tcpip_forward(
+        &mut self,
+        _address: &str,
+        _port: u32,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn streamlocal_forward(
+        &mut self,
+        _socket_path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    async fn cancel_streamlocal_forward(
+        &mut self,
+        _socket_path: &str,
+        _session: &mut Session,
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+}
+
+/// The client's version string, as in `OpenSSH_9.6`.
+fn client_of(session: &Session) -> String {
+    let id = String::from_utf8_lossy(session.remote_sshid());
+    quoted(id.trim_start_matches("SSH-2.0-"), 80)
+}
+
+async fn prohibit(reply: ChannelOpenHandle) -> Result<(), Error> {
+    reply
+        .reject(ChannelOpenFailure::AdministrativelyProhibited)
+        .await;
+    Ok(())
+}
+
+// === impl Line ===
+
+impl Line {
+    /// The gateway has closed it; russh does not report that.
+    fn is_over(&self) -> bool {
+        match self {
+            Self::Files(files) => files.desk().is_over(),
+            Self::Quiet(_) => false,
+        }
+    }
+}
+
+// === impl Pulse ===
+
+impl Pulse {
+    /// Changes whenever the client did something.
+    pub(super) fn beats(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
+    }
+
+    /// A channel has begun what would be lost.
+    pub(super) fn is_busy(&self) -> bool {
+        self.any(FileDesk::is_busy)
+    }
+
+    /// A client waits for an answer that takes time.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.any(FileDesk::is_awaited)
+    }
+
+    fn any(&self, is: impl Fn(&FileDesk) -> bool) -> bool {
+        let desks: Vec<_> = {
+            let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+            desks.iter().filter_map(Weak::upgrade).collect()
+        };
+        desks.iter().any(|desk| is(desk))
+    }
+
+    fn beat(&self) {
+        self.beats.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn watch(&self, desk: &Arc<FileDesk>) {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        desks.retain(|desk| desk.strong_count() > 0);
+        desks.push(Arc::downgrade(desk));
+    }
+}

@@ -1,0 +1,1357 @@
+//! One SFTP channel: slices in, replies out.
+//!
+//! Everything that needs no waiting is done inside russh's `data` callback, above all WRITE. What
+//! has to wait (the ledger, a verdict, the disk) goes to the channel's lane and runs in tasks of
+//! its own, so that a CLOSE waiting for its verdict holds up neither the connection nor the
+//! channel. A callback never waits: requests, replies and stderr lines are all bounded, and a
+//! client that runs over a bound loses its channel.
+//!
+//! Nothing about partners, names or files is decided here; that is authority's and intake's.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use russh::ChannelWriteHalf;
+use russh::server::Msg;
+use tokio::runtime;
+
+use crate::authority::permit::UploadPermit;
+use crate::authority::{Identity, Refused};
+use crate::intake::submission::{PendingSync, Submission};
+use crate::intake::view::{Attributes, Entry, EntryKind};
+use crate::intake::{Opening, Refusal, RefusalKind, Told};
+use crate::ledger::submissions::Origin;
+use crate::ssh::Services;
+use crate::ssh::lane::{Claim, Lane, Ticket};
+use crate::ssh::outbox::{Outbox, Piece};
+use crate::ssh::quota::{OpenFiles, Place, Purpose};
+use crate::terms::limits;
+use crate::terms::path::VirtualPath;
+use crate::wire::sftp::{
+    Attrs, Fatal, Names, Op, OpenFlags, Parser, Permit, Request, Sink, Status, long_name,
+    put_attrs, put_data, put_handle, put_limits, put_path, put_status, put_version,
+};
+
+/// A running SFTP channel. Dropped, it hangs up.
+pub(super) struct FileChannel {
+    parser: Parser,
+    writing: Option<Writing>,
+    desk: Arc<FileDesk>,
+}
+
+/// The part of a channel its tasks share with its callbacks.
+pub(super) struct FileDesk {
+    services: Arc<Services>,
+    who: Identity,
+    origin: Origin,
+    half: ChannelWriteHalf<Msg>,
+    /// What the connection has open.
+    files: Arc<OpenFiles>,
+    /// Locked after `state` when both are needed.
+    outbox: Mutex<Outbox>,
+    state: Mutex<State>,
+}
+
+/// The channel cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Broken {
+    /// The client sends requests faster than it takes replies.
+    #[error("more than {0} requests or replies wait on one SFTP channel")]
+    Overrun(usize),
+    /// The stream of packets is lost.
+    #[error(transparent)]
+    Unreadable(#[from] Fatal),
+}
+
+struct State {
+    handles: HashMap<u32, Open>,
+    last_handle: u32,
+    lane: Lane<Job>,
+    /// READ and READDIR waiting until replies before them are sent.
+    parked: VecDeque<Parked>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The client may ask for more.
+    Talking,
+    /// The client has ended its side; what it asked for is finished first.
+    Ended { exit_status: u32 },
+    /// Our end of the channel is on its way.
+    Closing,
+    /// There is no client any more.
+    Gone,
+}
+
+/// What a handle stands for.
+enum Open {
+    /// A file being read: whole, in memory.
+    Contents(
+        Bytes,
+        #[expect(dead_code, reason = "counts while it lives")] Place,
+    ),
+    /// What is left of a listing.
+    Folder(
+        VecDeque<Entry>,
+        #[expect(dead_code, reason = "counts while it lives")] Place,
+    ),
+    /// A file being sent.
+    Upload(Box<Upload>),
+}
+
+struct Upload {
+    submission: Submission,
+    /// Last part of the path.
+    name: String,
+    tally: Tally,
+    /// Kept until the CLOSE has its answer: until then the upload takes memory.
+    place: Place,
+}
+
+/// What the client has been told on stderr about one file.
+struct Tally {
+    lines_left: usize,
+    said: Option<String>,
+}
+
+/// A WRITE whose payload is arriving.
+struct Writing {
+    id: u32,
+    handle: u32,
+    offset: u64,
+    outcome: Result<(), (Status, String)>,
+}
+
+struct Parked {
+    id: u32,
+    handle: u32,
+    want: Want,
+}
+
+#[derive(Clone, Copy)]
+enum Want {
+    Bytes { offset: u64, bytes: u32 },
+    Names,
+}
+
+/// Work for the lane.
+enum Job {
+    Ask {
+        id: u32,
+        op: &'static Op,
+        work: Work,
+    },
+    Hello,
+}
+
+enum Work {
+    Close(Box<Upload>),
+    Fetch(VirtualPath, Place),
+    List(VirtualPath, Place),
+    Open {
+        permit: Box<UploadPermit>,
+        opening: Opening,
+        name: String,
+        place: Place,
+    },
+    Remove(VirtualPath),
+    Rename {
+        from: VirtualPath,
+        to: VirtualPath,
+    },
+    Stat(VirtualPath),
+    Sync(PendingSync),
+    Touch {
+        path: VirtualPath,
+        mtime: Option<i64>,
+    },
+}
+
+/// How work ended.
+enum Outcome {
+    Attributes(Attributes),
+    Done { told: Told, tally: Tally },
+    Lines(Vec<String>),
+    Opened(Open),
+    Refused { refusal: Refusal, tally: Tally },
+}
+
+/// One job in a task; settles the books however the task ends.
+struct Running {
+    desk: Arc<FileDesk>,
+    ticket: Ticket,
+    ask: Option<(u32, &'static Op)>,
+    settled: bool,
+}
+
+/// One callback: the parser's sink.
+struct Turn<'t> {
+    desk: &'t FileDesk,
+    state: &'t mut State,
+    writing: &'t mut Option<Writing>,
+    replies: Vec<u8>,
+    overrun: bool,
+}
+
+/// Queued replies past which the channel is closed, bytes: READs are parked long before, so only
+/// a client that ignores the answers to its other requests gets here.
+const OUTPUT_BYTES_CLOSE: usize = 4 * limits::SFTP_OUTPUT_BYTES_MAX;
+
+const TOO_MANY_OPEN: &str = "too many files open at once; close some first";
+
+const REGULAR_FILE: u32 = 0o100_000;
+const DIRECTORY: u32 = 0o040_000;
+
+// === impl FileChannel ===
+
+impl FileChannel {
+    /// Starts serving; the first thing the client gets are the lines of `intake.hello`.
+    pub(super) fn start(
+        services: Arc<Services>,
+        who: Identity,
+        origin: Origin,
+        half: ChannelWriteHalf<Msg>,
+        files: Arc<OpenFiles>,
+    ) -> Self {
+        let desk = Arc::new(FileDesk {
+            services,
+            who,
+            origin,
+            half,
+            files,
+            outbox: Mutex::new(Outbox::default()),
+            state: Mutex::new(State::default()),
+        });
+        let mut state = desk.state();
+        state.lane.push(Claim::default(), Job::Hello);
+        desk.advance(&mut state);
+        drop(state);
+        Self {
+            parser: Parser::default(),
+            writing: None,
+            desk,
+        }
+    }
+
+    /// For who wants to know whether the channel is busy.
+    pub(super) fn desk(&self) -> &Arc<FileDesk> {
+        &self.desk
+    }
+
+    /// Takes what the client sent.
+    ///
+    /// # Errors
+    /// [`Broken`]: the caller closes the channel or the connection.
+    pub(super) fn receive(&mut self, data: &[u8]) -> Result<(), Broken> {
+        let mut state = self.desk.state();
+        if state.phase != Phase::Talking {
+            return Ok(());
+        }
+        let mut turn = Turn {
+            desk: &self.desk,
+            state: &mut state,
+            writing: &mut self.writing,
+            replies: Vec::new(),
+            overrun: false,
+        };
+        let fed = self.parser.feed(data, &mut turn);
+        let (replies, overrun) = (turn.replies, turn.overrun);
+        let waiting = {
+            let mut outbox = self.desk.outbox();
+            outbox.packets(replies);
+            outbox.bytes()
+        };
+        self.desk.advance(&mut state);
+        drop(state);
+        self.desk.kick();
+        fed?;
+        if overrun {
+            return Err(Broken::Overrun(limits::SFTP_PENDING_MAX));
+        }
+        if waiting > OUTPUT_BYTES_CLOSE {
+            return Err(Broken::Overrun(OUTPUT_BYTES_CLOSE));
+        }
+        Ok(())
+    }
+
+    /// The client sends no more. What it asked for is finished, then the channel is closed; what
+    /// it did not CLOSE is interrupted.
+    pub(super) fn end(&mut self) {
+        let exit_status = u32::from(!self.parser.is_between_packets());
+        let mut state = self.desk.state();
+        if state.phase != Phase::Talking {
+            return;
+        }
+        state.phase = Phase::Ended { exit_status };
+        let uploads = state.take_uploads();
+        self.desk.advance(&mut state);
+        drop(state);
+        drop(uploads);
+        self.desk.kick();
+    }
+}
+
+impl Drop for FileChannel {
+    fn drop(&mut self) {
+        self.desk.hang_up();
+    }
+}
+
+// === impl FileDesk ===
+
+impl FileDesk {
+    /// Something was begun that would be lost: an upload, a request, a reply.
+    pub(super) fn is_busy(&self) -> bool {
+        let state = self.state();
+        state.lane.len() > 0
+            || state.handles.values().any(Open::is_upload)
+            || self.outbox().bytes() > 0
+    }
+
+    /// A request is being worked on.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.state().lane.len() > 0
+    }
+
+    /// Our end of the channel is closed, or the client is gone.
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self.state().phase, Phase::Gone)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic inside a callback ends the session; its channels still have to hang up.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody is there any more. Uploads become interrupted; a CLOSE, RENAME or other change that
+    /// was received goes on to its end.
+    fn hang_up(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.phase = Phase::Gone;
+        let handles = std::mem::take(&mut state.handles);
+        state.parked.clear();
+        state.lane.retain(Job::outlives_its_client);
+        self.outbox().hang_up();
+        self.advance(&mut state);
+        drop(state);
+        // Dropping a submission may write to disk: not under the lock.
+        drop(handles);
+    }
+
+    /// Starts what may run, and ends the channel when everything the client asked for is done.
+    fn advance(self: &Arc<Self>, state: &mut State) {
+        // Without a runtime there is nobody to run anything: the process is ending.
+        if let Ok(runtime) = runtime::Handle::try_current() {
+            while let Some((ticket, job)) = state.lane.start() {
+                let running = Running::new(Arc::clone(self), ticket, &job);
+                runtime.spawn(running.run(job));
+            }
+        }
+        if let Phase::Ended { exit_status } = state.phase
+            && state.lane.len() == 0
+            && state.parked.is_empty()
+        {
+            state.phase = Phase::Closing;
+            self.outbox().end(exit_status);
+        }
+    }
+
+    /// Sends what is queued: at once as far as there is window, the rest from a task. Must not be
+    /// called with a lock held.
+    fn kick(self: &Arc<Self>) {
+        if !self.outbox().begin() {
+            return;
+        }
+        let mut driving = Box::pin(Arc::clone(self).drive());
+        if driving.as_mut().now_or_never().is_none() {
+            let mut outbox = self.outbox();
+            if let Ok(runtime) = runtime::Handle::try_current()
+                && !outbox.is_gone()
+            {
+                // The lock is held: the task cannot be through before it is known.
+                outbox.driven_by(runtime.spawn(driving).abort_handle());
+            }
+        }
+    }
+
+    async fn drive(self: Arc<Self>) {
+        loop {
+            let piece = self.outbox().next();
+            if let Some(piece) = piece {
+                let ends = matches!(piece, Piece::End { .. });
+                if piece.send(&self.half).await.is_err() || ends {
+                    self.hang_up();
+                    return;
+                }
+            } else {
+                self.unpark();
+                if self.outbox().rest() {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Answers parked requests as far as the output bound allows.
+    fn unpark(self: &Arc<Self>) {
+        let mut state = self.state();
+        let mut replies = Vec::new();
+        while self.has_room(&replies)
+            && let Some(parked) = state.parked.pop_front()
+        {
+            self.answer(&mut state, &parked, &mut replies);
+        }
+        self.outbox().packets(replies);
+        self.advance(&mut state);
+    }
+
+    fn has_room(&self, replies: &[u8]) -> bool {
+        self.outbox().bytes() + replies.len() <= limits::SFTP_OUTPUT_BYTES_MAX
+    }
+
+    /// Answers a READ or READDIR.
+    fn answer(&self, state: &mut State, parked: &Parked, out: &mut Vec<u8>) {
+        let id = parked.id;
+        match (state.handles.get_mut(&parked.handle), parked.want) {
+            (Some(Open::Contents(contents, _)), Want::Bytes { offset, bytes }) => {
+                match part_of(contents, offset, bytes) {
+                    Some(part) => put_data(out, id, part),
+                    None => put_status(out, id, Status::Eof, "End of file"),
+                }
+            }
+            (Some(Open::Folder(entries, _)), Want::Names) => {
+                if entries.is_empty() {
+                    put_status(out, id, Status::Eof, "End of folder");
+                } else {
+                    self.put_names(out, id, entries);
+                }
+            }
+            (Some(Open::Upload(_)), Want::Bytes { .. }) => {
+                put_status(out, id, Status::PermissionDenied, "inbox is write-only");
+            }
+            (Some(_), _) => put_status(out, id, Status::Failure, "wrong kind of handle"),
+            (None, _) => put_status(out, id, Status::Failure, "unknown handle"),
+        }
+    }
+
+    /// A NAME reply with as many entries as fit into one modest packet.
+    fn put_names(&self, out: &mut Vec<u8>, id: u32, entries: &mut VecDeque<Entry>) {
+        // Two lengths, flags, size, permissions, times.
+        const ENTRY_OVERHEAD_BYTES: usize = 4 + 4 + 4 + 8 + 4 + 8;
+        let now_secs = self.services.clock.now().as_secs();
+        let mut names = Names::begin(out, id);
+        let most = usize::try_from(limits::SFTP_READ_BYTES_MAX).unwrap_or(usize::MAX);
+        let mut first = true;
+        while let Some(entry) = entries.front() {
+            let attrs = attrs_of(&entry.attributes);
+            let long = long_name(&entry.name, self.who.partner.as_str(), &attrs, now_secs);
+            let bytes = ENTRY_OVERHEAD_BYTES + entry.name.len() + long.len();
+            if !first && names.bytes() + bytes > most {
+                break;
+            }
+            names.push(&entry.name, &long, &attrs);
+            first = false;
+            entries.pop_front();
+        }
+        names.finish();
+    }
+}
+
+// === impl State ===
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            handles: HashMap::new(),
+            last_handle: 0,
+            lane: Lane::default(),
+            parked: VecDeque::new(),
+            phase: Phase::Talking,
+        }
+    }
+}
+
+impl State {
+    /// A handle for `open`; `None` when the client is no longer there to use it.
+    fn admit(&mut self, open: Open) -> Option<[u8; 4]> {
+        if self.phase != Phase::Talking {
+            return None;
+        }
+        // Numbers are reused only after four thousand million others.
+        loop {
+            self.last_handle = self.last_handle.wrapping_add(1);
+            if !self.handles.contains_key(&self.last_handle) {
+                break;
+            }
+        }
+        self.handles.insert(self.last_handle, open);
+        Some(self.last_handle.to_be_bytes())
+    }
+
+    /// Takes away every handle that an end of the channel interrupts.
+    fn take_uploads(&mut self) -> Vec<Open> {
+        self.handles
+            .extract_if(|_, open| open.is_upload())
+            .map(|(_, open)| open)
+            .collect()
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn is_upload(&self) -> bool {
+        match self {
+            Self::Upload(_) => true,
+            Self::Contents(..) | Self::Folder(..) => false,
+        }
+    }
+}
+
+// === impl Tally ===
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            lines_left: limits::STDERR_LINES_MAX,
+            said: None,
+        }
+    }
+}
+
+impl Tally {
+    fn tell(&mut self, outbox: &mut Outbox, lines: &[String]) {
+        for line in lines.iter().take(self.lines_left) {
+            outbox.line(line);
+        }
+        self.lines_left = self.lines_left.saturating_sub(lines.len());
+    }
+
+    /// Says on stderr why a request was refused, once. That something is not there is news only when
+    /// there is more to say about it: clients ask before they send.
+    fn refuse(&mut self, outbox: &mut Outbox, refusal: &Refusal, mutates: bool) {
+        if self.said.as_ref() == Some(&refusal.text) {
+            return;
+        }
+        if !refusal.lines.is_empty() {
+            self.tell(outbox, &refusal.lines);
+        } else if mutates && refusal.kind != RefusalKind::NoSuchFile {
+            self.tell(outbox, std::slice::from_ref(&refusal.text));
+        } else {
+            return;
+        }
+        self.said = Some(refusal.text.clone());
+    }
+}
+
+// === impl Job ===
+
+impl Job {
+    /// A change the client asked for is made even when the client does not wait for the answer.
+    fn outlives_its_client(&self) -> bool {
+        match self {
+            Self::Hello => false,
+            Self::Ask { work, .. } => match work {
+                Work::Close(_) | Work::Remove(_) | Work::Rename { .. } | Work::Touch { .. } => true,
+                Work::Fetch(..)
+                | Work::List(..)
+                | Work::Open { .. }
+                | Work::Stat(_)
+                | Work::Sync(_) => false,
+            },
+        }
+    }
+
+    async fn perform(self, desk: &FileDesk) -> Outcome {
+        match self {
+            Self::Hello => Outcome::Lines(desk.services.intake.hello(&desk.who).await),
+            Self::Ask { work, .. } => work.perform(desk).await,
+        }
+    }
+}
+
+// === impl Work ===
+
+impl Work {
+    async fn perform(self, desk: &FileDesk) -> Outcome {
+        let intake = &desk.services.intake;
+        let who = &desk.who;
+        let done = |result: Result<Told, Refusal>, tally| match result {
+            Ok(told) => Outcome::Done { told, tally },
+            Err(refusal) => Outcome::Refused { refusal, tally },
+        };
+        let refused = |refusal| Outcome::Refused {
+            refusal,
+            tally: Tally::default(),
+        };
+        match self {
+            Self::Close(upload) => {
+                let Upload {
+                    submission,
+                    name: _,
+                    tally,
+                    place,
+                } = *upload;
+                let closed = Box::pin(submission.close()).await;
+                // Before the answer: who has it may open the next file.
+                drop(place);
+                done(closed, tally)
+            }
+            Self::Fetch(path, place) => match Box::pin(intake.read(who, &path)).await {
+                Ok(contents) => Outcome::Opened(Open::Contents(contents, place)),
+                Err(refusal) => refused(refusal),
+            },
+            Self::List(path, place) => match Box::pin(intake.list(who, &path)).await {
+                Ok(entries) => Outcome::Opened(Open::Folder(entries.into(), place)),
+                Err(refusal) => refused(refusal),
+            },
+            Self::Open {
+                permit,
+                opening,
+                name,
+                place,
+            } => match Box::pin(intake.open(*permit, opening, desk.origin.clone())).await {
+                Ok(submission) => Outcome::Opened(Open::Upload(Box::new(Upload {
+                    submission,
+                    name,
+                    tally: Tally::default(),
+                    place,
+                }))),
+                Err(refusal) => refused(refusal),
+            },
+            Self::Remove(path) => {
+                let removed = Box::pin(intake.remove(who, &path)).await;
+                done(removed.map(|()| Told::default()), Tally::default())
+            }
+            Self::Rename { from, to } => {
+                let origin = desk.origin.clone();
+                let renamed = Box::pin(intake.rename(who, &from, &to, origin)).await;
+                done(renamed, Tally::default())
+            }
+            Self::Stat(path) => match Box::pin(intake.stat(who, &path)).await {
+                Ok(attributes) => Outcome::Attributes(attributes),
+                Err(refusal) => refused(refusal),
+            },
+            Self::Sync(pending) => {
+                let synced = Box::pin(pending.finish()).await;
+                done(synced.map(|()| Told::default()), Tally::default())
+            }
+            Self::Touch { path, mtime } => {
+                let touched = Box::pin(intake.touch(who, &path, mtime)).await;
+                done(touched.map(|()| Told::default()), Tally::default())
+            }
+        }
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    fn new(desk: Arc<FileDesk>, ticket: Ticket, job: &Job) -> Self {
+        let ask = match job {
+            Job::Hello => None,
+            Job::Ask { id, op, .. } => Some((*id, *op)),
+        };
+        Self {
+            desk,
+            ticket,
+            ask,
+            settled: false,
+        }
+    }
+
+    async fn run(mut self, job: Job) {
+        let outcome = job.perform(&self.desk).await;
+        self.settle(outcome);
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        self.settled = true;
+        let desk = Arc::clone(&self.desk);
+        let mut state = desk.state();
+        let mut replies = Vec::new();
+        let leftover = self.book(&mut state, outcome, &mut replies);
+        desk.outbox().packets(replies);
+        state.lane.finish(self.ticket);
+        desk.advance(&mut state);
+        drop(state);
+        drop(leftover);
+        desk.kick();
+    }
+
+    /// Writes the outcome into the books and the reply. What has no place any more is returned, to
+    /// be dropped without the lock.
+    fn book(&self, state: &mut State, outcome: Outcome, replies: &mut Vec<u8>) -> Option<Open> {
+        let Some((id, op)) = self.ask else {
+            if let Outcome::Lines(lines) = outcome {
+                Tally::default().tell(&mut self.desk.outbox(), &lines);
+            }
+            return None;
+        };
+        match outcome {
+            Outcome::Attributes(attributes) => put_attrs(replies, id, &attrs_of(&attributes)),
+            Outcome::Done { told, mut tally } => {
+                tally.tell(&mut self.desk.outbox(), &told.lines);
+                put_status(replies, id, Status::Ok, "Success");
+            }
+            Outcome::Lines(_) => {}
+            Outcome::Opened(open) if state.phase == Phase::Talking => {
+                if let Some(handle) = state.admit(open) {
+                    put_handle(replies, id, &handle);
+                }
+            }
+            Outcome::Opened(open) => {
+                put_status(replies, id, Status::Failure, "the channel has ended");
+                return Some(open);
+            }
+            Outcome::Refused { refusal, mut tally } => {
+                tally.refuse(&mut self.desk.outbox(), &refusal, op.mutates);
+                put_status(replies, id, status_of(refusal.kind), &refusal.text);
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // A panic below, or the end of the process: the client must not wait for ever, nor the
+        // requests behind this one.
+        if !self.settled {
+            self.settle(Outcome::Refused {
+                refusal: internal_error(),
+                tally: Tally::default(),
+            });
+        }
+    }
+}
+
+fn internal_error() -> Refusal {
+    Refusal {
+        kind: RefusalKind::Failure,
+        text: "TRY LATER internal error: nothing is wrong with your file".to_owned(),
+        lines: Vec::new(),
+    }
+}
+
+// === impl Turn ===
+
+impl Turn<'_> {
+    fn status(&mut self, id: u32, status: Status, text: &str) {
+        put_status(&mut self.replies, id, status, text);
+    }
+
+    fn refuse(&mut self, id: u32, op: &Op, refusal: &Refusal) {
+        Tally::default().refuse(&mut self.desk.outbox(), refusal, op.mutates);
+        self.status(id, status_of(refusal.kind), &refusal.text);
+    }
+
+    fn is_full(&mut self) -> bool {
+        let pending = self.state.lane.len() + self.state.parked.len();
+        self.overrun |= pending >= limits::SFTP_PENDING_MAX;
+        self.overrun
+    }
+
+    fn ask(&mut self, id: u32, op: &'static Op, claim: Claim, work: Work) {
+        if !self.is_full() {
+            self.state.lane.push(claim, Job::Ask { id, op, work });
+        }
+    }
+
+    /// Answers a READ or READDIR, now or when there is room for the answer.
+    fn want(&mut self, id: u32, handle: &[u8], want: Want) {
+        let Some(handle) = number_of(handle) else {
+            return self.status(id, Status::Failure, "unknown handle");
+        };
+        let parked = Parked { id, handle, want };
+        if self.state.parked.is_empty() && self.desk.has_room(&self.replies) {
+            self.desk.answer(self.state, &parked, &mut self.replies);
+        } else if !self.is_full() {
+            self.state.parked.push_back(parked);
+        }
+    }
+
+    /// The path in its one form, or an answer that says why there is none.
+    fn path(&mut self, id: u32, raw: &[u8]) -> Option<VirtualPath> {
+        match VirtualPath::parse(raw) {
+            Ok(path) => Some(path),
+            Err(why) => {
+                self.status(id, Status::Failure, &why.to_string());
+                None
+            }
+        }
+    }
+
+    /// A place for one more handle, or an answer that says why there is none.
+    fn place(&mut self, id: u32, purpose: Purpose) -> Option<Place> {
+        let place = self.desk.files.take(purpose);
+        if place.is_none() {
+            self.status(id, Status::Failure, TOO_MANY_OPEN);
+        }
+        place
+    }
+
+    fn open(
+        &mut self,
+        id: u32,
+        op: &'static Op,
+        path: VirtualPath,
+        flags: OpenFlags,
+        attrs: &Attrs,
+    ) {
+        let writes = flags.writes();
+        let purpose = if writes {
+            Purpose::Uploading
+        } else {
+            Purpose::Reading
+        };
+        let Some(place) = self.place(id, purpose) else {
+            return;
+        };
+        if !writes {
+            let claim = look(&path);
+            return self.ask(id, op, claim, Work::Fetch(path, place));
+        }
+        if *self.desk.services.stopping.borrow() {
+            return self.refuse(
+                id,
+                op,
+                &Refusal {
+                    kind: RefusalKind::Failure,
+                    text: "TRY LATER gateway-full: the gateway is about to restart; nothing is \
+                           wrong with your file"
+                        .to_owned(),
+                    lines: Vec::new(),
+                },
+            );
+        }
+        match self.desk.services.authority.may_open(&self.desk.who, &path) {
+            Err(refused) => self.refuse(id, op, &refusal_of(refused)),
+            Ok(permit) => {
+                let opening = Opening {
+                    truncate: flags.truncates(),
+                    append: flags.appends(),
+                    exclusive: flags.excludes(),
+                    declared_bytes: attrs.size,
+                };
+                let name = path.name().unwrap_or_default().to_owned();
+                let work = Work::Open {
+                    permit: Box::new(permit),
+                    opening,
+                    name,
+                    place,
+                };
+                self.ask(id, op, change(&[&path]), work);
+            }
+        }
+    }
+
+    fn close(&mut self, id: u32, op: &'static Op, handle: &[u8]) {
+        let Some(number) = number_of(handle) else {
+            return self.status(id, Status::Failure, "unknown handle");
+        };
+        match self.state.handles.remove(&number) {
+            None => self.status(id, Status::Failure, "unknown handle"),
+            Some(Open::Contents(..) | Open::Folder(..)) => self.status(id, Status::Ok, "Success"),
+            // Even over the bound a CLOSE is taken: it was paid for by its OPEN.
+            Some(Open::Upload(upload)) => {
+                let claim = change_of(upload.name.clone());
+                let work = Work::Close(upload);
+                self.state.lane.push(claim, Job::Ask { id, op, work });
+            }
+        }
+    }
+
+    /// Begins an fsync here and now, so that it covers the WRITEs before it; only its answer waits.
+    /// The handle stays as it is, and a CLOSE behind it need not wait: it makes all durable itself.
+    fn sync(&mut self, id: u32, op: &'static Op, handle: &[u8]) {
+        let open = number_of(handle).and_then(|number| self.state.handles.get_mut(&number));
+        match open {
+            None => self.status(id, Status::Failure, "unknown handle"),
+            Some(Open::Contents(..) | Open::Folder(..)) => self.status(id, Status::Ok, "Success"),
+            Some(Open::Upload(upload)) => match upload.submission.begin_sync() {
+                Ok(pending) => self.ask(id, op, Claim::default(), Work::Sync(pending)),
+                Err(refusal) => {
+                    upload
+                        .tally
+                        .refuse(&mut self.desk.outbox(), &refusal, op.mutates);
+                    self.status(id, status_of(refusal.kind), &refusal.text);
+                }
+            },
+        }
+    }
+
+    fn stat_handle(&mut self, id: u32, handle: &[u8]) {
+        let open = number_of(handle).and_then(|number| self.state.handles.get(&number));
+        let attrs = match open {
+            None => return self.status(id, Status::Failure, "unknown handle"),
+            Some(Open::Contents(contents, _)) => Attrs {
+                size: u64::try_from(contents.len()).ok(),
+                permissions: Some(REGULAR_FILE | 0o400),
+                ..Attrs::default()
+            },
+            Some(Open::Folder(..)) => Attrs {
+                size: Some(0),
+                permissions: Some(DIRECTORY | 0o700),
+                ..Attrs::default()
+            },
+            Some(Open::Upload(upload)) => Attrs {
+                size: Some(upload.submission.bytes()),
+                permissions: Some(REGULAR_FILE | 0o600),
+                times: upload.submission.mtime().map(seconds).map(|at| (at, at)),
+                owner: None,
+            },
+        };
+        put_attrs(&mut self.replies, id, &attrs);
+    }
+
+    fn set_handle(&mut self, id: u32, op: &Op, handle: &[u8], attrs: &Attrs) {
+        let open = number_of(handle).and_then(|number| self.state.handles.get_mut(&number));
+        match open {
+            None => self.status(id, Status::Failure, "unknown handle"),
+            Some(Open::Contents(..) | Open::Folder(..)) => {
+                self.status(id, Status::PermissionDenied, "this handle is for reading");
+            }
+            Some(Open::Upload(upload)) => {
+                if let Some((_, modified)) = attrs.times {
+                    upload.submission.set_mtime(i64::from(modified));
+                }
+                match attrs
+                    .size
+                    .map_or(Ok(()), |size| upload.submission.set_bytes(size))
+                {
+                    Ok(()) => self.status(id, Status::Ok, "Success"),
+                    Err(refusal) => {
+                        upload
+                            .tally
+                            .refuse(&mut self.desk.outbox(), &refusal, op.mutates);
+                        self.status(id, status_of(refusal.kind), &refusal.text);
+                    }
+                }
+            }
+        }
+    }
+
+    fn real_path(&mut self, id: u32, op: &Op, raw: &[u8]) {
+        let Some(path) = self.path(id, raw) else {
+            return;
+        };
+        match self.desk.services.intake.real_path(&self.desk.who, &path) {
+            Ok(path) => put_path(&mut self.replies, id, path.as_str()),
+            Err(refusal) => self.refuse(id, op, &refusal),
+        }
+    }
+}
+
+impl Sink for Turn<'_> {
+    fn init(&mut self, _version: u32) {
+        put_version(&mut self.replies);
+    }
+
+    fn bad(&mut self, id: u32) {
+        // It may have been a WRITE, of whichever file: none that is open can be trusted to be whole.
+        for open in self.state.handles.values_mut() {
+            if let Open::Upload(upload) = open {
+                upload
+                    .submission
+                    .spoil("a request on this channel could not be decoded; send the file again");
+            }
+        }
+        self.status(id, Status::BadMessage, "this request cannot be decoded");
+    }
+
+    fn unsupported(&mut self, id: u32) {
+        self.status(id, Status::OpUnsupported, "this request is not known here");
+    }
+
+    fn request(&mut self, id: u32, op: &'static Op, request: Request<'_>) {
+        if op.permit == Permit::Never {
+            let text = format!("{} is not available here", op.name);
+            return self.status(id, Status::OpUnsupported, &text);
+        }
+        match request {
+            Request::Close { handle } => self.close(id, op, handle),
+            Request::ExpandPath { path } => {
+                // `~` is the partner's root, and so is `~anybody`.
+                let below = match path.strip_prefix(b"~") {
+                    None => path,
+                    Some(rest) => rest
+                        .iter()
+                        .position(|byte| *byte == b'/')
+                        .and_then(|slash| rest.get(slash..))
+                        .unwrap_or_default(),
+                };
+                self.real_path(id, op, below);
+            }
+            Request::FSetStat { handle, attrs } => self.set_handle(id, op, handle, &attrs),
+            Request::FStat { handle } => self.stat_handle(id, handle),
+            Request::FSync { handle } => self.sync(id, op, handle),
+            Request::HomeDirectory { .. } => put_path(&mut self.replies, id, "/"),
+            Request::Limits => put_limits(&mut self.replies, id),
+            Request::MakeFolder { path } | Request::RemoveFolder { path } => {
+                let Some(path) = self.path(id, path) else {
+                    return;
+                };
+                let intake = &self.desk.services.intake;
+                match intake.make_folder(&self.desk.who, &path) {
+                    Ok(()) => self.status(id, Status::Ok, "Success"),
+                    Err(refusal) => self.refuse(id, op, &refusal),
+                }
+            }
+            Request::Open { path, flags, attrs } => {
+                if let Some(path) = self.path(id, path) {
+                    self.open(id, op, path, flags, &attrs);
+                }
+            }
+            Request::OpenFolder { path } => {
+                if let Some(path) = self.path(id, path)
+                    && let Some(place) = self.place(id, Purpose::Reading)
+                {
+                    let claim = Claim {
+                        looks_at_all: true,
+                        ..Claim::default()
+                    };
+                    self.ask(id, op, claim, Work::List(path, place));
+                }
+            }
+            Request::Read {
+                handle,
+                offset,
+                bytes,
+            } => self.want(id, handle, Want::Bytes { offset, bytes }),
+            Request::ReadFolder { handle } => self.want(id, handle, Want::Names),
+            Request::RealPath { path } => self.real_path(id, op, path),
+            Request::Refused => self.status(id, Status::OpUnsupported, "not available here"),
+            Request::Remove { path } => {
+                if let Some(path) = self.path(id, path) {
+                    self.ask(id, op, change(&[&path]), Work::Remove(path));
+                }
+            }
+            Request::Rename { from, to } => {
+                if let Some(from) = self.path(id, from)
+                    && let Some(to) = self.path(id, to)
+                {
+                    let claim = change(&[&from, &to]);
+                    self.ask(id, op, claim, Work::Rename { from, to });
+                }
+            }
+            Request::SetStat { path, attrs } => {
+                if let Some(path) = self.path(id, path) {
+                    let mtime = attrs.times.map(|(_, modified)| i64::from(modified));
+                    self.ask(id, op, change(&[&path]), Work::Touch { path, mtime });
+                }
+            }
+            Request::Stat { path } => {
+                if let Some(path) = self.path(id, path) {
+                    self.ask(id, op, look(&path), Work::Stat(path));
+                }
+            }
+        }
+    }
+
+    fn write_begin(&mut self, id: u32, handle: &[u8], offset: u64, _bytes: u32) {
+        let number = number_of(handle);
+        let refused = |status, text: &str| Err((status, text.to_owned()));
+        let outcome = match number.and_then(|number| self.state.handles.get(&number)) {
+            None => refused(Status::Failure, "unknown handle"),
+            Some(Open::Contents(..) | Open::Folder(..)) => {
+                refused(Status::PermissionDenied, "this handle is for reading")
+            }
+            // The submission judges every offset itself, so that its CLOSE knows what was refused:
+            // one whose end is past 64 bits begins past any file, and falls at the first slice.
+            Some(Open::Upload(_)) => Ok(()),
+        };
+        *self.writing = Some(Writing {
+            id,
+            handle: number.unwrap_or_default(),
+            offset,
+            outcome,
+        });
+    }
+
+    fn write_data(&mut self, data: &[u8]) {
+        let Some(writing) = self.writing.as_mut().filter(|w| w.outcome.is_ok()) else {
+            return;
+        };
+        // The channel may have hung up between two slices.
+        let Some(Open::Upload(upload)) = self.state.handles.get_mut(&writing.handle) else {
+            writing.outcome = Err((Status::Failure, "unknown handle".to_owned()));
+            return;
+        };
+        if let Err(refusal) = upload.submission.write_at(writing.offset, data) {
+            upload.tally.refuse(&mut self.desk.outbox(), &refusal, true);
+            writing.outcome = Err((status_of(refusal.kind), refusal.text));
+        }
+        let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
+        writing.offset = writing.offset.saturating_add(bytes);
+    }
+
+    fn write_end(&mut self) {
+        match self.writing.take() {
+            Some(Writing {
+                id,
+                outcome: Ok(()),
+                ..
+            }) => self.status(id, Status::Ok, "Success"),
+            Some(Writing {
+                id,
+                outcome: Err((status, text)),
+                ..
+            }) => self.status(id, status, &text),
+            None => {}
+        }
+    }
+}
+
+/// Which status stands for a refusal.
+fn status_of(kind: RefusalKind) -> Status {
+    match kind {
+        RefusalKind::Failure => Status::Failure,
+        RefusalKind::NoSuchFile => Status::NoSuchFile,
+        RefusalKind::PermissionDenied => Status::PermissionDenied,
+        RefusalKind::Unsupported => Status::OpUnsupported,
+    }
+}
+
+/// A refusal of the gate as one of the intake: a name that fits nothing is a failure with a text,
+/// which more clients show than the text of "permission denied".
+fn refusal_of(refused: Refused) -> Refusal {
+    let kind = match refused.code {
+        "no-feed" => RefusalKind::Failure,
+        "no-folder" => RefusalKind::NoSuchFile,
+        _ => RefusalKind::PermissionDenied,
+    };
+    Refusal {
+        kind,
+        lines: vec![refused.told.clone()],
+        text: refused.told,
+    }
+}
+
+fn attrs_of(attributes: &Attributes) -> Attrs {
+    let kind = match attributes.kind {
+        EntryKind::File => REGULAR_FILE,
+        EntryKind::Folder => DIRECTORY,
+    };
+    let at = seconds(attributes.mtime);
+    Attrs {
+        size: Some(attributes.bytes),
+        owner: None,
+        permissions: Some(kind | (attributes.mode & 0o7777)),
+        times: Some((at, at)),
+    }
+}
+
+/// Version 3 has 32 bits for a time.
+fn seconds(at: i64) -> u32 {
+    u32::try_from(at.max(0)).unwrap_or(u32::MAX)
+}
+
+/// Handles are four bytes, because we made them so.
+fn number_of(handle: &[u8]) -> Option<u32> {
+    handle.try_into().ok().map(u32::from_be_bytes)
+}
+
+/// The wanted bytes, as many as one reply carries; `None` at the end.
+fn part_of(contents: &[u8], offset: u64, bytes: u32) -> Option<&[u8]> {
+    let rest = contents.get(usize::try_from(offset).ok()?..)?;
+    let most = usize::try_from(bytes.min(limits::SFTP_READ_BYTES_MAX)).ok()?;
+    rest.get(..most.min(rest.len()))
+        .filter(|_| !rest.is_empty())
+}
+
+fn names_of(paths: &[&VirtualPath]) -> Vec<String> {
+    let names = paths.iter().filter_map(|path| path.name());
+    names.map(str::to_owned).collect()
+}
+
+fn look(path: &VirtualPath) -> Claim {
+    Claim {
+        names: names_of(&[path]),
+        ..Claim::default()
+    }
+}
+
+fn change(paths: &[&VirtualPath]) -> Claim {
+    Claim {
+        names: names_of(paths),
+        changes: true,
+        looks_at_all: false,
+    }
+}
+
+/// The claim of an upload's end.
+fn change_of(name: String) -> Claim {
+    Claim {
+        names: vec![name],
+        changes: true,
+        looks_at_all: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(kind: RefusalKind, text: &str, lines: &[&str]) -> Refusal {
+        Refusal {
+            kind,
+            text: text.to_owned(),
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+        }
+    }
+
+    /// What `refusals` leave on stderr, one tally for all.
+    fn told(refusals: &[Refusal], mutates: bool) -> Vec<Piece> {
+        let mut outbox = Outbox::default();
+        let mut tally = Tally::default();
+        for refusal in refusals {
+            tally.refuse(&mut outbox, refusal, mutates);
+        }
+        std::iter::from_fn(|| outbox.next()).collect()
+    }
+
+    fn place() -> Place {
+        let files = Arc::new(OpenFiles::default());
+        files.take(Purpose::Reading).unwrap()
+    }
+
+    fn line(text: &str) -> Piece {
+        Piece::Line(format!("sallyport: {text}\r\n").into())
+    }
+
+    #[test]
+    fn a_refused_change_is_told_by_its_lines_else_by_its_text() {
+        let failure = RefusalKind::Failure;
+        assert_eq!(
+            told(&[refusal(failure, "REJECTED x", &["one", "two"])], true),
+            [line("one"), line("two")]
+        );
+        assert_eq!(
+            told(&[refusal(failure, "REJECTED x", &[])], true),
+            [line("REJECTED x")]
+        );
+    }
+
+    #[test]
+    fn that_nothing_is_there_is_no_news_but_a_verdict_about_it_is() {
+        let gone = |lines| refusal(RefusalKind::NoSuchFile, "no such file", lines);
+        assert_eq!(told(&[gone(&[])], true), []);
+        assert_eq!(told(&[gone(&[])], false), []);
+        assert_eq!(
+            told(&[refusal(RefusalKind::Failure, "x", &[])], false),
+            [],
+            "a look that failed is told by its status"
+        );
+        assert_eq!(told(&[gone(&["REJECTED"])], false), [line("REJECTED")]);
+    }
+
+    #[test]
+    fn the_same_refusal_is_told_once_and_a_file_has_eight_lines() {
+        let same = refusal(RefusalKind::Failure, "REJECTED x", &[]);
+        assert_eq!(told(&[same.clone(), same], true), [line("REJECTED x")]);
+        let many: Vec<_> = (0..20)
+            .map(|n| {
+                refusal(
+                    RefusalKind::Failure,
+                    &format!("REJECTED {n}"),
+                    &["a", "b", "c"],
+                )
+            })
+            .collect();
+        assert_eq!(told(&many, true).len(), limits::STDERR_LINES_MAX);
+    }
+
+    #[test]
+    fn a_part_is_what_was_asked_for_as_far_as_there_is_something() {
+        let contents = vec![7; 100_000];
+        let length = |offset, bytes| part_of(&contents, offset, bytes).map(<[u8]>::len);
+        assert_eq!(length(0, 10), Some(10));
+        assert_eq!(length(99_990, 100), Some(10));
+        assert_eq!(length(0, u32::MAX), Some(32 * 1024));
+        assert_eq!(length(100_000, 1), None);
+        assert_eq!(length(u64::MAX, 1), None);
+        assert_eq!(part_of(&[], 0, 1), None);
+    }
+
+    #[test]
+    fn the_gate_says_failure_where_clients_show_the_text() {
+        let kind = |code| {
+            refusal_of(Refused {
+                code,
+                why: String::new(),
+                told: "REJECTED no-feed".to_owned(),
+            })
+            .kind
+        };
+        assert_eq!(kind("no-feed"), RefusalKind::Failure);
+        assert_eq!(kind("no-folder"), RefusalKind::NoSuchFile);
+        assert_eq!(kind("inbox-only"), RefusalKind::PermissionDenied);
+        assert_eq!(kind("authority.revoked-key"), RefusalKind::PermissionDenied);
+    }
+
+    #[test]
+    fn attributes_carry_the_kind_and_times_of_any_century() {
+        let attrs = |kind, mtime| {
+            attrs_of(&Attributes {
+                kind,
+                bytes: 5,
+                mode: 0o400,
+                mtime,
+            })
+        };
+        let file = attrs(EntryKind::File, -1);
+        assert_eq!(file.permissions, Some(0o100_400));
+        assert_eq!((file.size, file.times), (Some(5), Some((0, 0))));
+        let folder = attrs(EntryKind::Folder, i64::MAX);
+        assert_eq!(folder.permissions, Some(0o040_400));
+        assert_eq!(folder.times, Some((u32::MAX, u32::MAX)));
+    }
+
+    #[test]
+    fn handles_are_new_numbers_and_only_for_who_is_there() {
+        let mut state = State::default();
+        let contents = || Open::Contents(Bytes::new(), place());
+        assert_eq!(state.admit(contents()), Some([0, 0, 0, 1]));
+        state.handles.remove(&1);
+        assert_eq!(state.admit(contents()), Some([0, 0, 0, 2]));
+        state.last_handle = u32::MAX;
+        assert_eq!(state.admit(contents()), Some([0, 0, 0, 0]));
+        state.phase = Phase::Gone;
+        assert_eq!(state.admit(contents()), None);
+    }
+
+    #[test]
+    fn changes_outlive_their_client_and_looks_do_not() {
+        let ask = |work| Job::Ask {
+            id: 1,
+            op: &crate::wire::sftp::OPS[0],
+            work,
+        };
+        let path = VirtualPath::root;
+        for work in [
+            Work::Remove(path()),
+            Work::Rename {
+                from: path(),
+                to: path(),
+            },
+        ] {
+            assert!(ask(work).outlives_its_client());
+        }
+        for work in [
+            Work::Stat(path()),
+            Work::List(path(), place()),
+            Work::Fetch(path(), place()),
+        ] {
+            assert!(!ask(work).outlives_its_client());
+        }
+        assert!(!Job::Hello.outlives_its_client());
+    }
+}

@@ -1,0 +1,349 @@
+//! The socket under russh: reads ahead, and sends what is written in few large pieces.
+//!
+//! russh reads each packet in two small steps and flushes after each one. Unwrapped, a packet
+//! costs three system calls; wrapped, 128 KiB of packets cost two.
+//!
+//! **Why nothing is held back for ever.** A flush is put off only while bytes lie here that russh
+//! has not read yet. russh always reads next: either those bytes complete a packet, which ends in
+//! another flush, or they do not, and then it asks for more while nothing is left here. In that
+//! moment, before the socket is asked, everything written goes out; if the socket does not take
+//! it, the task is woken when it does and asks again. Writing out never waits for the peer to
+//! send, and 64 KiB are never exceeded.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
+
+/// A buffered stream that can be cut from outside. Both buffers are given back when it idles.
+#[derive(Debug)]
+pub(super) struct Socket<S> {
+    stream: S,
+    /// Read from the stream, not yet by russh.
+    input: BytesMut,
+    /// What the last read brought: tells bulk from chatter.
+    last_read: usize,
+    /// Nothing came for a while: read straight into the reader's own buffer.
+    idle: bool,
+    /// Written by russh, not yet to the stream; `sent` bytes of it are gone already.
+    output: Vec<u8>,
+    sent: usize,
+    cut: Cut,
+}
+
+#[derive(Debug)]
+enum Cut {
+    /// Done.
+    Done,
+    /// Nobody can cut any more.
+    Never,
+    /// The knife may fall.
+    Possible(oneshot::Receiver<()>),
+}
+
+/// Ends the socket at once, whatever russh is doing with it.
+#[derive(Debug)]
+pub(super) struct Knife(oneshot::Sender<()>);
+
+/// A read of at least this many bytes means bulk: the next one gets the large buffer.
+const CHATTER_BYTES: usize = 16 * 1024;
+const READ_BYTES: usize = 128 * 1024;
+const WRITE_BYTES: usize = 64 * 1024;
+
+// === impl Knife ===
+
+impl Knife {
+    /// Every read and write from now on fails.
+    pub(super) fn cut(self) {
+        // An error means that the socket is gone already.
+        let _gone = self.0.send(());
+    }
+}
+
+// === impl Socket ===
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
+    pub(super) fn new(stream: S) -> (Self, Knife) {
+        let (knife, cut) = oneshot::channel();
+        let socket = Self {
+            stream,
+            input: BytesMut::new(),
+            last_read: 0,
+            idle: true,
+            output: Vec::new(),
+            sent: 0,
+            cut: Cut::Possible(cut),
+        };
+        (socket, Knife(knife))
+    }
+
+    /// Fails once the knife has fallen, and wakes the caller when it does.
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if let Cut::Possible(knife) = &mut self.cut
+            && let Poll::Ready(fallen) = Pin::new(knife).poll(cx)
+        {
+            self.cut = fallen.map_or(Cut::Never, |()| Cut::Done);
+        }
+        match self.cut {
+            Cut::Done => Err(io::ErrorKind::ConnectionAborted.into()),
+            Cut::Never | Cut::Possible(_) => Ok(()),
+        }
+    }
+
+    /// Writes out everything russh has written.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += written;
+        }
+        self.sent = 0;
+        self.output.clear();
+        if self.output.capacity() > CHATTER_BYTES {
+            self.output = Vec::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads ahead. Ready with an empty `input` at the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let want = if self.last_read >= CHATTER_BYTES {
+            READ_BYTES
+        } else {
+            CHATTER_BYTES
+        };
+        self.input.reserve(want);
+        let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        match read {
+            Poll::Ready(count) => {
+                self.last_read = count?;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Pending => {
+                if self.last_read < CHATTER_BYTES {
+                    self.idle = true;
+                    self.input = BytesMut::new();
+                    if self.output.is_empty() {
+                        self.output = Vec::new();
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Bytes of memory held by the two buffers.
+    #[cfg(test)]
+    fn held(&self) -> usize {
+        self.input.capacity() + self.output.capacity()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.input.is_empty() {
+            this.check_cut(cx)?;
+            // What was held back goes before we wait. If the stream does not take it now, its
+            // readiness to write wakes this task as well.
+            if let Poll::Ready(Err(e)) = this.poll_drain(cx) {
+                return Poll::Ready(Err(e));
+            }
+            if this.idle {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+                this.idle = false;
+                this.last_read = buf.filled().len() - before;
+                return Poll::Ready(Ok(()));
+            }
+            ready!(this.poll_fill(cx))?;
+        }
+        let count = this.input.len().min(buf.remaining());
+        if let Some(front) = this.input.get(..count) {
+            buf.put_slice(front);
+        }
+        this.input.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        if this.output.len() + buf.len() > WRITE_BYTES {
+            ready!(this.poll_drain(cx))?;
+            if buf.len() > WRITE_BYTES {
+                return Pin::new(&mut this.stream).poll_write(cx, buf);
+            }
+        }
+        this.output.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        if !this.input.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_cut(cx)?;
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    fn pair(bytes: usize) -> (Socket<DuplexStream>, Knife, DuplexStream) {
+        let (near, far) = duplex(bytes);
+        let (socket, knife) = Socket::new(near);
+        (socket, knife, far)
+    }
+
+    async fn read(stream: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        stream.read_exact(&mut bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn with_nothing_unread_a_flush_is_a_flush() {
+        let (mut socket, _knife, mut far) = pair(64);
+        socket.write_all(b"abc").await.unwrap();
+        socket.flush().await.unwrap();
+        assert_eq!(read(&mut far, 3).await, b"abc");
+    }
+
+    #[tokio::test]
+    async fn a_reply_waits_for_unread_input_and_leaves_before_we_wait_for_more() {
+        let (mut socket, _knife, mut far) = pair(1024);
+        far.write_all(b"onetwo and a half").await.unwrap();
+        // The first read passes through, the second reads ahead.
+        assert_eq!(read(&mut socket, 3).await, b"one");
+        assert_eq!(read(&mut socket, 3).await, b"two");
+        socket.write_all(b"reply").await.unwrap();
+        socket.flush().await.unwrap();
+        assert!(far.read_u8().now_or_never().is_none(), "held back");
+        // 11 bytes are there, 12 are wanted: the reader has to wait.
+        assert!(read(&mut socket, 12).now_or_never().is_none());
+        assert_eq!(read(&mut far, 5).await, b"reply");
+    }
+
+    #[tokio::test]
+    async fn what_is_written_without_a_flush_leaves_before_we_wait() {
+        let (mut socket, _knife, mut far) = pair(64);
+        socket.write_all(b"SSH-2.0-x\r\n").await.unwrap();
+        assert!(socket.read_u8().now_or_never().is_none());
+        assert_eq!(read(&mut far, 11).await, b"SSH-2.0-x\r\n");
+    }
+
+    #[tokio::test]
+    async fn a_reader_is_woken_to_send_what_the_peer_did_not_take_at_first() {
+        let (mut socket, _knife, mut far) = pair(4);
+        socket.write_all(b"0123456789").await.unwrap();
+        let (near, far) = tokio::join!(socket.read_u8(), async {
+            let seen = read(&mut far, 10).await;
+            far.write_all(b"!").await.unwrap();
+            seen
+        });
+        assert_eq!((near.unwrap(), far), (b'!', b"0123456789".to_vec()));
+    }
+
+    #[tokio::test]
+    async fn megabytes_pass_both_ways_unchanged() {
+        let (mut socket, _knife, mut far) = pair(50_000);
+        let bytes: Vec<u8> = (0..3_000_000_u32)
+            .map(|n| u8::try_from(n % 251).unwrap())
+            .collect();
+        let there = async {
+            for piece in bytes.chunks(70_001) {
+                far.write_all(piece).await.unwrap();
+                let mut back = vec![0; piece.len()];
+                far.read_exact(&mut back).await.unwrap();
+                assert_eq!(back, piece);
+            }
+            far.shutdown().await.unwrap();
+        };
+        let back = async {
+            let mut piece = [0; 1000];
+            loop {
+                let count = socket.read(&mut piece).await.unwrap();
+                if count == 0 {
+                    break;
+                }
+                socket.write_all(&piece[..count]).await.unwrap();
+                socket.flush().await.unwrap();
+            }
+            socket.shutdown().await.unwrap();
+        };
+        tokio::join!(there, back);
+    }
+
+    #[tokio::test]
+    async fn an_idle_socket_holds_no_buffers() {
+        let (mut socket, _knife, mut far) = pair(1 << 20);
+        far.write_all(&vec![1; 300_000]).await.unwrap();
+        read(&mut socket, 4).await;
+        read(&mut socket, 40_000).await;
+        assert!(socket.held() > CHATTER_BYTES);
+        read(&mut socket, 259_996).await;
+        far.write_all(b"end").await.unwrap();
+        read(&mut socket, 3).await;
+        socket.write_all(b"bye").await.unwrap();
+        assert!(socket.read_u8().now_or_never().is_none());
+        assert_eq!(socket.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_knife_ends_a_waiting_reader_and_a_stuck_writer() {
+        let (mut socket, knife, _far) = pair(4);
+        knife.cut();
+        let kind = |e: io::Error| e.kind();
+        assert_eq!(
+            socket.read_u8().await.map_err(kind),
+            Err(io::ErrorKind::ConnectionAborted)
+        );
+        assert_eq!(
+            socket.write_all(b"x").await.map_err(kind),
+            Err(io::ErrorKind::ConnectionAborted)
+        );
+
+        let (mut socket, knife, _far) = pair(4);
+        let (read, ()) = tokio::join!(socket.read_u8(), async { knife.cut() });
+        assert_eq!(read.map_err(kind), Err(io::ErrorKind::ConnectionAborted));
+    }
+
+    #[tokio::test]
+    async fn losing_the_knife_does_not_cut() {
+        let (mut socket, knife, mut far) = pair(4);
+        drop(knife);
+        far.write_all(b"x").await.unwrap();
+        assert_eq!(socket.read_u8().await.unwrap(), b'x');
+    }
+}
