@@ -10,19 +10,15 @@ pub mod terms;
 
 /// Rank 1, pure. The policy language: text in, compiled contracts or all mistakes out.
 pub mod policy;
-
 /// Rank 1, pure. AEAD blocks and key wrapping.
 pub mod seal;
-
 /// Rank 1, pure given keys. Values in, tokens out; one file per kind.
 pub mod tokens;
 
 /// Rank 2, pure. The main config.
 pub mod config;
-
 /// Rank 2, pure. Bytes in; findings and tokenized bytes out, the same for every cut.
 pub mod inspect;
-
 /// Rank 2, pure. Packets in, actions out; no socket.
 pub mod wire;
 
@@ -31,7 +27,6 @@ pub mod telemetry;
 
 /// Rank 4. Where bytes are kept: the sealed spool, the stores.
 pub mod depot;
-
 /// Rank 4. What happened: submissions, keys, audit. The only place with SQL.
 pub mod ledger;
 
@@ -40,7 +35,6 @@ pub mod authority;
 
 /// Rank 6. The life of a submission, and what partners see of it.
 pub mod intake;
-
 /// Rank 6. Policies and keys taken up while the gateway runs.
 pub mod reload;
 
@@ -49,6 +43,11 @@ pub mod admin;
 
 /// Rank 8. Metrics and health over HTTP.
 pub mod http;
-
 /// Rank 8. SSH connections and SFTP channels: translate, decide nothing.
 pub mod ssh;
+
+/// Rank 9. Everything put together: what `serve`, `demo` and the tests start.
+pub mod gateway;
+
+/// Rank 10. The command line; one file per noun.
+pub mod cli;

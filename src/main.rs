@@ -1,3 +1,21 @@
-//! Arguments in, exit code out; the command line comes last.
+//! Arguments in, exit code out. The only place besides the command line that reads the environment.
 
-fn main() {}
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use sallyport::cli::{self, Given};
+use sallyport::telemetry::{Rng, SystemClock};
+
+fn main() -> ExitCode {
+    let env: BTreeMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    let given = Given {
+        arguments: std::env::args_os().collect(),
+        env,
+        clock: Arc::new(SystemClock),
+        rng: Rng::system(),
+    };
+    ExitCode::from(cli::run(&given).code())
+}

@@ -1,0 +1,733 @@
+//! `file check`: a policy's verdict on a local file, by the same inspection the gateway runs.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::cli::console::{Paint, counted};
+use crate::cli::context::{Context, mistakes};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::partner::{policy_file, policy_of};
+use crate::inspect::Line;
+use crate::inspect::report::{Finding, Report, Sample};
+use crate::policy::feed::{Feed, Policy};
+use crate::terms::codes::Code;
+use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
+use crate::terms::limits;
+use crate::terms::path::quoted;
+use crate::terms::secret::Secret;
+use crate::tokens::{DomainKey, TokenKeys};
+
+/// `file ...`
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Say what a gateway would say about a file
+    Check(Check),
+}
+
+/// `file check FILE...`
+///
+/// Runs the gateway's own inspection, offline, with throw-away keys. Exit 0: accepted; 1: at least
+/// one file rejected; 2: a file or the policy cannot be read.
+#[derive(Args, Debug, Default)]
+#[command(
+    before_help = "Examples:\n  sallyport file check orders_20261121.csv --policy policies/acme.toml\n  sallyport file check *.csv --policy acme --json\n  zcat x.gz | sallyport file check - --name orders_20261121.csv --policy acme"
+)]
+pub struct Check {
+    /// The files; - reads stdin and needs --name
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// A policy file, or the id of a partner of the configuration
+    #[arg(long, value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// The name to pretend; one file only
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The feed; default: the first whose pattern fits the name
+    #[arg(long, value_name = "ID")]
+    pub feed: Option<String>,
+    /// Write what would be delivered here, tokenized with throw-away keys
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+}
+
+/// What inspection said about one file.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The name the file goes by.
+    pub name: String,
+    /// Which feed took it; `None`: none did.
+    pub feed: Option<Arc<Feed>>,
+    /// Bytes as read.
+    pub bytes: u64,
+    /// SHA-256 of them, hexadecimal.
+    pub sha256: String,
+    /// The findings.
+    pub report: Report,
+}
+
+/// Runs the noun.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Check(arguments) => check(context, arguments),
+    }
+}
+
+fn check(context: &mut Context, arguments: &Check) -> Result<Exit, Failure> {
+    if arguments.name.is_some() && arguments.files.len() > 1 {
+        return Err(Failure::usage(
+            "file.several-names",
+            "--name names one file, and there are several",
+        ));
+    }
+    let policy = find_policy(context, &arguments.policy)?;
+    let wanted = match &arguments.feed {
+        Some(id) => Some(find_feed(&policy, id)?),
+        None => None,
+    };
+    let mut exit = Exit::Done;
+    let mut documents = Vec::new();
+    for path in &arguments.files {
+        let name = name_of(path, arguments.name.as_deref())?;
+        let feed = wanted.clone().or_else(|| policy.feed_for(&name).cloned());
+        let checked = match &arguments.out {
+            Some(folder) => check_into(context, path, &name, feed, folder)?,
+            None => {
+                let input = open(path)?;
+                inspect(context, input, &name, feed, &mut std::io::sink())
+                    .map_err(|failure| of_path(failure, path))?
+            }
+        };
+        if !checked.report.is_clean() {
+            exit = Exit::NotClean;
+        }
+        if context.global.json {
+            documents.push(document(&policy, &checked));
+        } else {
+            for (line, paint) in lines(&policy, &checked) {
+                let line = context.console.paint(&line, paint);
+                context.console.line(&line)?;
+            }
+        }
+    }
+    if context.global.json {
+        match documents.as_slice() {
+            [one] => context.console.json(one)?,
+            several => context.console.json(&json!({"items": several}))?,
+        }
+    }
+    Ok(exit)
+}
+
+/// A path to a policy file, or a partner of the configuration.
+fn find_policy(context: &Context, wanted: &Path) -> Result<Policy, Failure> {
+    if !wanted.exists()
+        && let Some(partner) = wanted.to_str().and_then(|id| PartnerId::parse(id).ok())
+    {
+        let config = context.config()?.config;
+        return Ok(policy_of(&config, &partner)?.1);
+    }
+    let file = policy_file(wanted.to_owned())?;
+    match file.compiled {
+        Ok((policy, _)) => Ok(policy),
+        Err(found) => Err(mistakes(
+            &found,
+            "policy.mistakes",
+            &format!("{} is not a valid policy", wanted.display()),
+        )),
+    }
+}
+
+fn find_feed(policy: &Policy, id: &str) -> Result<Arc<Feed>, Failure> {
+    let parsed =
+        FeedId::parse(id).map_err(|error| Failure::usage("file.bad-feed", error.to_string()))?;
+    policy.feed(&parsed).cloned().ok_or_else(|| {
+        let all: Vec<&str> = policy.feeds.iter().map(|feed| feed.id.as_str()).collect();
+        Failure::not_found(
+            "file.no-such-feed",
+            format!("{} has no feed {id}", policy.partner),
+        )
+        .hint(format!("it has {}", all.join(", ")))
+    })
+}
+
+fn name_of(path: &Path, given: Option<&str>) -> Result<String, Failure> {
+    if let Some(name) = given {
+        return Ok(name.to_owned());
+    }
+    if path == Path::new("-") {
+        return Err(
+            Failure::usage("file.no-name", "stdin has no name").hint("--name orders_20261121.csv")
+        );
+    }
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .map(str::to_owned)
+        .ok_or_else(|| {
+            Failure::usage(
+                "file.bad-name",
+                format!("{} has no UTF-8 file name", path.display()),
+            )
+            .hint("give one with --name")
+        })
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    if path == Path::new("-") {
+        return Ok(Box::new(std::io::stdin()));
+    }
+    let file = std::fs::File::open(path).map_err(|error| Failure::file("read", path, &error))?;
+    // A folder opens like a file; only reading it fails, and in words nobody understands.
+    if file.metadata().is_ok_and(|found| found.is_dir()) {
+        return Err(Failure::usage(
+            "file.is-directory",
+            format!("{} is a directory", path.display()),
+        )
+        .hint("name the files in it"));
+    }
+    Ok(Box::new(file))
+}
+
+/// A failed read names the file as it was given, not as it would be called on the gateway.
+fn of_path(failure: Failure, path: &Path) -> Failure {
+    if failure.code == UNREADABLE {
+        return Failure {
+            message: format!("cannot read {}", path.display()),
+            ..failure
+        };
+    }
+    failure
+}
+
+/// As [`inspect`], with the output written into a folder; nothing stays there for a rejected file,
+/// and nothing that lies there is replaced: it may be the very file that is looked at.
+fn check_into(
+    context: &mut Context,
+    path: &Path,
+    name: &str,
+    feed: Option<Arc<Feed>>,
+    folder: &Path,
+) -> Result<Checked, Failure> {
+    let target = folder.join(name.replace(['/', '\\', '\0'], "_"));
+    if std::fs::symlink_metadata(&target).is_ok() {
+        return Err(taken(&target));
+    }
+    let input = open(path)?;
+    let named = |failure| of_path(failure, path);
+    if context.global.dry_run {
+        let checked = inspect(context, input, name, feed, &mut std::io::sink()).map_err(named)?;
+        if checked.report.is_clean() {
+            context
+                .console
+                .say(&format!("would write {}", target.display()));
+        }
+        return Ok(checked);
+    }
+    let as_failure = |error: std::io::Error| Failure::file("write to", folder, &error);
+    std::fs::create_dir_all(folder).map_err(as_failure)?;
+    let mut out = tempfile::NamedTempFile::new_in(folder).map_err(as_failure)?;
+    let checked = inspect(context, input, name, feed, &mut out).map_err(named)?;
+    if checked.report.is_clean() {
+        out.persist_noclobber(&target).map_err(|error| {
+            if error.error.kind() == std::io::ErrorKind::AlreadyExists {
+                taken(&target)
+            } else {
+                as_failure(error.error)
+            }
+        })?;
+        context.console.say(&format!("wrote {}", target.display()));
+    }
+    Ok(checked)
+}
+
+fn taken(target: &Path) -> Failure {
+    Failure::conflict(
+        "file.exists",
+        format!("{} exists already", target.display()),
+    )
+    .hint("nothing is replaced; give another --out DIR")
+}
+
+/// Runs the gateway's inspection over a file, with throw-away keys; the tokenized output goes to
+/// `out`, sealed by nothing.
+///
+/// # Errors
+/// The file cannot be read, the output not written.
+pub fn inspect(
+    context: &Context,
+    mut input: Box<dyn Read>,
+    name: &str,
+    feed: Option<Arc<Feed>>,
+    out: &mut dyn Write,
+) -> Result<Checked, Failure> {
+    let Some(feed) = feed else {
+        let mut report = Report::default();
+        let sample = Sample {
+            detail: format!("\"{}\" fits no feed", quoted(name, 80)),
+            ..Sample::default()
+        };
+        report.add(Code::NoFeed, None, "a name that fits a feed", None, sample);
+        return Ok(Checked {
+            name: name.to_owned(),
+            feed: None,
+            bytes: 0,
+            sha256: String::new(),
+            report,
+        });
+    };
+    let mut keys = TokenKeys::default();
+    for domain in feed.contract.domains() {
+        let secret = Secret::new(context.random::<32>()?);
+        keys.insert(domain, DomainKey { kid: 1, secret });
+    }
+    let mut line = Line::for_contract(Arc::clone(&feed.contract), &keys, context.random()?)
+        .map_err(|fault| Failure::new(Exit::Internal, "file.tokens", fault.to_string()))?;
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut buffer = vec![0; limits::INSPECT_BATCH_BYTES];
+    let mut made = Vec::new();
+    let mut bytes: u64 = 0;
+    loop {
+        let count = match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(Failure::usage(UNREADABLE, format!("cannot read {name}"))
+                    .because(error.to_string()));
+            }
+        };
+        let piece = buffer.get(..count).unwrap_or_default();
+        bytes = bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+        digest.update(piece);
+        line.push(piece, &mut made);
+        out.write_all(&made)?;
+        made.clear();
+    }
+    let mut report = line.finish(&mut made);
+    out.write_all(&made)?;
+    if bytes > feed.bytes_max {
+        let sample = Sample {
+            detail: format!("{bytes} bytes; the feed takes {}", feed.bytes_max),
+            ..Sample::default()
+        };
+        let rule = format!("at most {} bytes", feed.bytes_max);
+        report.add(Code::LimitExceeded, None, &rule, None, sample);
+    }
+    Ok(Checked {
+        name: name.to_owned(),
+        feed: Some(feed),
+        bytes,
+        sha256: data_encoding::HEXLOWER.encode(digest.finish().as_ref()),
+        report,
+    })
+}
+
+/// The verdict for people.
+#[must_use]
+pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
+    let plain = |text: String| (text, Paint::Plain);
+    let report = &checked.report;
+    let name = quoted(&checked.name, 120);
+    let mut out = Vec::new();
+    match &checked.feed {
+        None => {
+            out.push(plain(name));
+            out.push((
+                "REJECTED  no-feed: the name fits no feed".to_owned(),
+                Paint::Red,
+            ));
+            for feed in &policy.feeds {
+                let like = feed.example.as_deref().unwrap_or(&feed.pattern_text);
+                out.push(plain(format!("  {} takes names like {like}", feed.id)));
+            }
+            return out;
+        }
+        Some(feed) => {
+            let has_trailer = feed.contract.trailer.is_some() && !report.controls.is_empty();
+            let trailer = if has_trailer { " + trailer" } else { "" };
+            out.push(plain(format!(
+                "{name}  feed {}  {} B, {}{trailer}",
+                feed.id,
+                checked.bytes,
+                counted(report.rows, "row")
+            )));
+        }
+    }
+    if report.is_clean() {
+        out.push((
+            format!("ACCEPTED  {}", counted(report.rows, "row")),
+            Paint::Green,
+        ));
+    } else {
+        let rows = if report.rows_with_errors == 0 {
+            String::new()
+        } else {
+            format!(" in {}", counted(report.rows_with_errors, "row"))
+        };
+        out.push((
+            format!(
+                "REJECTED  {}{rows}",
+                counted(report.errors_total(), "error")
+            ),
+            Paint::Red,
+        ));
+    }
+    if !report.findings.is_empty() {
+        out.push(plain(String::new()));
+        out.extend(finding_lines(&report.findings).into_iter().map(plain));
+    }
+    let controls = control_words(report);
+    let mut tail = Vec::new();
+    if !controls.is_empty() {
+        tail.push(format!("  {}", controls.join("   ")));
+    }
+    if let Some(feed) = &checked.feed {
+        let tokenized: Vec<&str> = feed
+            .contract
+            .schema
+            .iter()
+            .flat_map(|schema| &schema.columns)
+            .filter(|column| column.token.is_some())
+            .map(|column| column.name.as_str())
+            .collect();
+        if !tokenized.is_empty() {
+            tail.push(format!("  would tokenize: {}", tokenized.join(", ")));
+        }
+        if report.is_clean() {
+            tail.push(format!(
+                "  would write: {}",
+                object(policy, feed, &checked.name)
+            ));
+        }
+    }
+    if !tail.is_empty() {
+        out.push(plain(String::new()));
+        out.extend(tail.into_iter().map(plain));
+    }
+    out
+}
+
+/// Findings grouped by code: what, how often, the rule, then the first places.
+#[must_use]
+pub fn finding_lines(findings: &[Finding]) -> Vec<String> {
+    let mut groups: BTreeMap<Code, Vec<&Finding>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for finding in findings {
+        if !groups.contains_key(&finding.code) {
+            order.push(finding.code);
+        }
+        groups.entry(finding.code).or_default().push(finding);
+    }
+    let width = order
+        .iter()
+        .map(|code| code.as_str().len())
+        .max()
+        .unwrap_or(0);
+    let mut out = Vec::new();
+    for code in order {
+        for finding in groups.remove(&code).unwrap_or_default() {
+            let column = match &finding.column {
+                Some(column) => format!("{}: ", quoted(column, 60)),
+                None => String::new(),
+            };
+            let warning = if code.is_warning() { "  (warning)" } else { "" };
+            out.push(format!(
+                "  {:width$}  {}x  {column}{}{warning}",
+                code.as_str(),
+                finding.count,
+                finding.rule
+            ));
+            let shown = limits::SAMPLES_IN_TEXT_MAX;
+            for sample in finding.samples.iter().take(shown) {
+                let told = told(finding, sample);
+                out.push(match sample.line {
+                    Some(line) => format!("    line {line:<6}  {told}"),
+                    None => format!("    {told}"),
+                });
+            }
+            let more = finding
+                .count
+                .saturating_sub(u64::try_from(finding.samples.len().min(shown)).unwrap_or(0));
+            if more > 0 {
+                out.push(format!("    and {more} more"));
+            }
+            if let Some(hint) = &finding.hint {
+                out.push(format!("    {hint}"));
+            }
+        }
+    }
+    out
+}
+
+/// One fault: the value where there is one, and the cause where the rule above does not say it.
+fn told(finding: &Finding, sample: &Sample) -> String {
+    let is_news = !sample.detail.is_empty() && sample.detail != finding.rule;
+    match &sample.value {
+        Some(value) if is_news => format!("\"{}\": {}", quoted(value, 80), sample.detail),
+        Some(value) => format!("\"{}\"", quoted(value, 80)),
+        None if is_news => sample.detail.clone(),
+        None => finding.rule.clone(),
+    }
+}
+
+fn control_words(report: &Report) -> Vec<String> {
+    report
+        .controls
+        .iter()
+        .map(|control| {
+            let name = match control.name.as_str() {
+                "rows" => "row count".to_owned(),
+                other => other.replacen('.', " of ", 1),
+            };
+            match &control.counted {
+                Some(counted) if control.ok == Some(true) => format!("{name} ok ({counted})"),
+                Some(counted) => format!("{name} {} declared, {counted} counted", control.declared),
+                None => format!("{name} skipped: {} unreadable", control.unreadable),
+            }
+        })
+        .collect()
+}
+
+/// The object's address with a placeholder for the id it would get.
+fn object(policy: &Policy, feed: &Feed, name: &str) -> String {
+    let id = SubmissionId::from_bytes([0; 16]);
+    let key = feed.key.fill(policy, feed, name, id, "<date>");
+    format!("{}:{}", feed.store, key.replace(&id.to_string(), "<id>"))
+}
+
+/// The verdict as data, in the words of a receipt.
+#[must_use]
+pub fn document(policy: &Policy, checked: &Checked) -> Value {
+    let report = &checked.report;
+    let group = |finding: &Finding| {
+        json!({
+            "code": finding.code.as_str(),
+            "column": finding.column,
+            "count": finding.count,
+            "rule": finding.rule,
+            "hint": finding.hint,
+            "examples": finding.samples.iter().map(|sample| json!({
+                "line": sample.line,
+                "row": sample.row,
+                "byte": sample.byte,
+                "value": sample.value,
+                "detail": sample.detail,
+            })).collect::<Vec<_>>(),
+        })
+    };
+    let (errors, warnings): (Vec<&Finding>, Vec<&Finding>) = report
+        .findings
+        .iter()
+        .partition(|finding| !finding.code.is_warning());
+    let control: serde_json::Map<String, Value> = report
+        .controls
+        .iter()
+        .map(|control| {
+            let told = json!({
+                "declared": control.declared,
+                "counted": control.counted,
+                "unreadable": control.unreadable,
+                "ok": control.ok,
+            });
+            (control.name.clone(), told)
+        })
+        .collect();
+    json!({
+        "schema": "sallyport.receipt/1",
+        "area": "file-check",
+        "partner": policy.partner.as_str(),
+        "feed": checked.feed.as_ref().map(|feed| feed.id.as_str()),
+        "policy_version": policy.version,
+        "file": {"name": checked.name, "bytes": checked.bytes, "sha256": checked.sha256},
+        "verdict": if report.is_clean() { "accepted" } else { "rejected" },
+        "rows": report.rows,
+        "errors_total": report.errors_total(),
+        "rows_with_errors": report.rows_with_errors,
+        "errors": errors.into_iter().map(group).collect::<Vec<_>>(),
+        "warnings": warnings.into_iter().map(group).collect::<Vec<_>>(),
+        "control": control,
+        "tokens": report.tokens,
+    })
+}
+
+const UNREADABLE: &str = "file.unreadable";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::context::tests::context;
+    use crate::cli::init;
+
+    /// A good file and the policy that takes it, in a folder of their own.
+    fn good(folder: &Path) -> (PathBuf, Check) {
+        let partner = PartnerId::parse("acme").unwrap();
+        let policy = folder.join("acme.toml");
+        std::fs::write(&policy, init::sample_policy(&partner)).unwrap();
+        let file = folder.join("orders_20261120.csv");
+        std::fs::write(&file, init::samples().0).unwrap();
+        let arguments = Check {
+            files: vec![file.clone()],
+            policy,
+            out: Some(folder.to_owned()),
+            ..Check::default()
+        };
+        (file, arguments)
+    }
+
+    #[test]
+    fn the_output_replaces_neither_the_input_nor_any_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, arguments) = good(folder.path());
+        let (mut context, _, _) = context();
+        let failure = check(&mut context, &arguments).unwrap_err();
+        assert_eq!(
+            (failure.exit, failure.code.as_str()),
+            (Exit::Conflict, "file.exists")
+        );
+        assert_eq!(std::fs::read_to_string(file).unwrap(), init::samples().0);
+    }
+
+    #[test]
+    fn the_output_is_named_and_a_dry_run_writes_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, arguments) = good(folder.path());
+        let out = folder.path().join("out");
+        let arguments = Check {
+            out: Some(out.clone()),
+            ..arguments
+        };
+        let target = out.join("orders_20261120.csv");
+        let (mut dry, _, err) = context();
+        dry.global.dry_run = true;
+        assert_eq!(check(&mut dry, &arguments), Ok(Exit::Done));
+        assert_eq!(err.text(), format!("would write {}\n", target.display()));
+        assert!(!out.exists());
+        let (mut context, _, err) = context();
+        assert_eq!(check(&mut context, &arguments), Ok(Exit::Done));
+        assert_eq!(err.text(), format!("wrote {}\n", target.display()));
+        assert!(target.is_file());
+    }
+
+    #[test]
+    fn an_empty_file_has_no_trailer_and_a_directory_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, arguments) = good(folder.path());
+        let arguments = Check {
+            out: None,
+            ..arguments
+        };
+        std::fs::write(&file, "").unwrap();
+        let (mut context, out, _) = context();
+        assert_eq!(check(&mut context, &arguments), Ok(Exit::NotClean));
+        assert!(!out.text().contains("trailer\n"), "{}", out.text());
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+        let failure = check(&mut context, &arguments).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        assert_eq!(
+            failure.message,
+            format!("{} is a directory", file.display())
+        );
+    }
+
+    fn finding(code: Code, column: Option<&str>, lines: &[u64]) -> Report {
+        let mut report = Report::default();
+        for line in lines {
+            let sample = Sample {
+                line: Some(*line),
+                detail: format!("detail of {line}"),
+                ..Sample::default()
+            };
+            report.add(code, column, "the rule", Some("The hint."), sample);
+        }
+        report
+    }
+
+    #[test]
+    fn findings_are_grouped_and_cut() {
+        let report = finding(Code::TypeError, Some("amount"), &[4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(
+            finding_lines(&report.findings),
+            [
+                "  type-error  7x  amount: the rule",
+                "    line 4       detail of 4",
+                "    line 5       detail of 5",
+                "    line 6       detail of 6",
+                "    line 7       detail of 7",
+                "    line 8       detail of 8",
+                "    and 2 more",
+                "    The hint.",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_value_is_shown_and_the_rule_is_not_said_twice() {
+        let mut report = Report::default();
+        for (value, detail) in [("UK", "one of DE, AT"), ("12,50", "decimal comma")] {
+            let sample = Sample {
+                line: Some(5),
+                value: Some(value.to_owned()),
+                detail: detail.to_owned(),
+                ..Sample::default()
+            };
+            report.add(
+                Code::ConstraintError,
+                Some("country"),
+                "one of DE, AT",
+                None,
+                sample,
+            );
+        }
+        assert_eq!(
+            finding_lines(&report.findings),
+            [
+                "  constraint-error  2x  country: one of DE, AT",
+                "    line 5       \"UK\"",
+                "    line 5       \"12,50\": decimal comma",
+            ]
+        );
+    }
+
+    #[test]
+    fn control_totals_say_ok_wrong_or_skipped() {
+        use crate::inspect::report::Control;
+        let control = |name: &str, counted: Option<&str>, unreadable| Control {
+            name: name.to_owned(),
+            declared: "4".to_owned(),
+            counted: counted.map(str::to_owned),
+            ok: counted.map(|counted| counted == "4"),
+            unreadable,
+        };
+        let report = Report {
+            controls: vec![
+                control("rows", Some("4"), 0),
+                control("sum.amount", None, 1),
+                control("sum.fee", Some("5"), 0),
+            ],
+            ..Report::default()
+        };
+        assert_eq!(
+            control_words(&report),
+            [
+                "row count ok (4)",
+                "sum of amount skipped: 1 unreadable",
+                "sum of fee 4 declared, 5 counted",
+            ]
+        );
+    }
+
+    #[test]
+    fn stdin_needs_a_name() {
+        assert_eq!(name_of(Path::new("-"), None).unwrap_err().exit, Exit::Usage);
+        assert_eq!(name_of(Path::new("-"), Some("x.csv")).unwrap(), "x.csv");
+        assert_eq!(name_of(Path::new("/a/b.csv"), None).unwrap(), "b.csv");
+    }
+}
