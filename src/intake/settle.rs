@@ -117,7 +117,7 @@ impl Receiving {
             untaken: self.refusal.map(|refusal| refusal.text),
         };
         let mut tell = Some(tell);
-        let mut known_digest = None;
+        let mut digested = None;
         // Faults of the upload itself are known only here: a file that has some is not *received*,
         // or a crash before its verdict would forget them.
         let is_sure = case.faults.is_empty() && case.untaken.is_none();
@@ -126,27 +126,30 @@ impl Receiving {
         let inspected = tokio::select! {
             inspected = &mut inspecting => inspected,
             () = tokio::time::sleep(wait) => {
-                if !is_sure {
+                if is_sure {
+                    let sha256 = (&mut digest).await.unwrap_or(Err(InspectionFault::Ended));
+                    // When recording fails, the verdict itself will be the answer.
+                    if let Ok(sha256) = sha256
+                        && let Ok(received) = intake.receive(&case, sha256).await
+                        && let Some(tell) = tell.take()
+                    {
+                        answer(tell, Ok(received));
+                    }
+                    digested = Some(sha256);
+                } else {
                     // It will be rejected, whatever inspection finds; nothing is promised by that.
                     let text = "REJECTED incomplete: not every byte arrived; see /receipts";
                     let refusal = Refusal::new(RefusalKind::Failure, text);
                     if let Some(tell) = tell.take() {
                         answer(tell, Err(refusal));
                     }
-                } else if let Ok(Ok(sha256)) = (&mut digest).await {
-                    known_digest = Some(sha256);
-                    // When recording fails, the verdict itself will be the answer.
-                    if let Ok(received) = intake.receive(&case, sha256).await
-                        && let Some(tell) = tell.take()
-                    {
-                        answer(tell, Ok(received));
-                    }
                 }
                 inspecting.await
             }
         };
-        let digested = match known_digest {
-            Some(sha256) => Ok(sha256),
+        // A task is awaited once, whatever it gave.
+        let digested = match digested {
+            Some(digested) => digested,
             None => digest.await.unwrap_or(Err(InspectionFault::Ended)),
         };
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));

@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Test] = &[
         partners_apart,
     ),
     (
-        "shell, exec, forwarding and agent are refused with a proper failure",
+        "shell, exec and forwarding are refused with a proper failure",
         Needs::OpenSsh,
         only_sftp,
     ),
