@@ -1,6 +1,5 @@
 //! `file check`: a policy's verdict on a local file, by the same inspection the gateway runs.
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,7 +12,8 @@ use crate::cli::context::{Context, mistakes};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::partner::{policy_file, policy_of};
 use crate::inspect::Line;
-use crate::inspect::report::{Finding, Report, Sample};
+use crate::inspect::report::{Report, Sample};
+use crate::intake::receipt;
 use crate::policy::feed::{Feed, Policy};
 use crate::terms::codes::Code;
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
@@ -64,8 +64,8 @@ pub struct Checked {
     pub feed: Option<Arc<Feed>>,
     /// Bytes as read.
     pub bytes: u64,
-    /// SHA-256 of them, hexadecimal.
-    pub sha256: String,
+    /// SHA-256 of them; `None` when no feed took the file and it was not read.
+    pub sha256: Option<[u8; 32]>,
     /// The findings.
     pub report: Report,
 }
@@ -109,7 +109,7 @@ fn check(context: &mut Context, arguments: &Check) -> Result<Exit, Failure> {
             exit = Exit::NotClean;
         }
         if context.global.json {
-            documents.push(document(&policy, &checked));
+            documents.push(document(context, &policy, &checked));
         } else {
             for (line, paint) in lines(&policy, &checked) {
                 let line = context.console.paint(&line, paint);
@@ -278,7 +278,7 @@ pub fn inspect(
             name: name.to_owned(),
             feed: None,
             bytes: 0,
-            sha256: String::new(),
+            sha256: None,
             report,
         });
     };
@@ -324,7 +324,7 @@ pub fn inspect(
         name: name.to_owned(),
         feed: Some(feed),
         bytes,
-        sha256: data_encoding::HEXLOWER.encode(digest.finish().as_ref()),
+        sha256: digest.finish().as_ref().try_into().ok(),
         report,
     })
 }
@@ -381,13 +381,17 @@ pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
     }
     if !report.findings.is_empty() {
         out.push(plain(String::new()));
-        out.extend(finding_lines(&report.findings).into_iter().map(plain));
+        out.extend(
+            receipt::finding_lines(&report.findings)
+                .into_iter()
+                .map(plain),
+        );
     }
-    let controls = control_words(report);
-    let mut tail = Vec::new();
-    if !controls.is_empty() {
-        tail.push(format!("  {}", controls.join("   ")));
-    }
+    let mut tail: Vec<String> = report
+        .controls
+        .iter()
+        .map(|control| format!("  trailer: {}", receipt::control_words(control)))
+        .collect();
     if let Some(feed) = &checked.feed {
         let tokenized: Vec<&str> = feed
             .contract
@@ -414,87 +418,6 @@ pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
     out
 }
 
-/// Findings grouped by code: what, how often, the rule, then the first places.
-#[must_use]
-pub fn finding_lines(findings: &[Finding]) -> Vec<String> {
-    let mut groups: BTreeMap<Code, Vec<&Finding>> = BTreeMap::new();
-    let mut order = Vec::new();
-    for finding in findings {
-        if !groups.contains_key(&finding.code) {
-            order.push(finding.code);
-        }
-        groups.entry(finding.code).or_default().push(finding);
-    }
-    let width = order
-        .iter()
-        .map(|code| code.as_str().len())
-        .max()
-        .unwrap_or(0);
-    let mut out = Vec::new();
-    for code in order {
-        for finding in groups.remove(&code).unwrap_or_default() {
-            let column = match &finding.column {
-                Some(column) => format!("{}: ", quoted(column, 60)),
-                None => String::new(),
-            };
-            let warning = if code.is_warning() { "  (warning)" } else { "" };
-            out.push(format!(
-                "  {:width$}  {}x  {column}{}{warning}",
-                code.as_str(),
-                finding.count,
-                finding.rule
-            ));
-            let shown = limits::SAMPLES_IN_TEXT_MAX;
-            for sample in finding.samples.iter().take(shown) {
-                let told = told(finding, sample);
-                out.push(match sample.line {
-                    Some(line) => format!("    line {line:<6}  {told}"),
-                    None => format!("    {told}"),
-                });
-            }
-            let more = finding
-                .count
-                .saturating_sub(u64::try_from(finding.samples.len().min(shown)).unwrap_or(0));
-            if more > 0 {
-                out.push(format!("    and {more} more"));
-            }
-            if let Some(hint) = &finding.hint {
-                out.push(format!("    {hint}"));
-            }
-        }
-    }
-    out
-}
-
-/// One fault: the value where there is one, and the cause where the rule above does not say it.
-fn told(finding: &Finding, sample: &Sample) -> String {
-    let is_news = !sample.detail.is_empty() && sample.detail != finding.rule;
-    match &sample.value {
-        Some(value) if is_news => format!("\"{}\": {}", quoted(value, 80), sample.detail),
-        Some(value) => format!("\"{}\"", quoted(value, 80)),
-        None if is_news => sample.detail.clone(),
-        None => finding.rule.clone(),
-    }
-}
-
-fn control_words(report: &Report) -> Vec<String> {
-    report
-        .controls
-        .iter()
-        .map(|control| {
-            let name = match control.name.as_str() {
-                "rows" => "row count".to_owned(),
-                other => other.replacen('.', " of ", 1),
-            };
-            match &control.counted {
-                Some(counted) if control.ok == Some(true) => format!("{name} ok ({counted})"),
-                Some(counted) => format!("{name} {} declared, {counted} counted", control.declared),
-                None => format!("{name} skipped: {} unreadable", control.unreadable),
-            }
-        })
-        .collect()
-}
-
 /// The object's address with a placeholder for the id it would get.
 fn object(policy: &Policy, feed: &Feed, name: &str) -> String {
     let id = SubmissionId::from_bytes([0; 16]);
@@ -502,59 +425,20 @@ fn object(policy: &Policy, feed: &Feed, name: &str) -> String {
     format!("{}:{}", feed.store, key.replace(&id.to_string(), "<id>"))
 }
 
-/// The verdict as data, in the words of a receipt.
-#[must_use]
-pub fn document(policy: &Policy, checked: &Checked) -> Value {
-    let report = &checked.report;
-    let group = |finding: &Finding| {
-        json!({
-            "code": finding.code.as_str(),
-            "column": finding.column,
-            "count": finding.count,
-            "rule": finding.rule,
-            "hint": finding.hint,
-            "examples": finding.samples.iter().map(|sample| json!({
-                "line": sample.line,
-                "row": sample.row,
-                "byte": sample.byte,
-                "value": sample.value,
-                "detail": sample.detail,
-            })).collect::<Vec<_>>(),
-        })
-    };
-    let (errors, warnings): (Vec<&Finding>, Vec<&Finding>) = report
-        .findings
-        .iter()
-        .partition(|finding| !finding.code.is_warning());
-    let control: serde_json::Map<String, Value> = report
-        .controls
-        .iter()
-        .map(|control| {
-            let told = json!({
-                "declared": control.declared,
-                "counted": control.counted,
-                "unreadable": control.unreadable,
-                "ok": control.ok,
-            });
-            (control.name.clone(), told)
-        })
-        .collect();
-    json!({
-        "schema": "sallyport.receipt/1",
-        "area": "file-check",
-        "partner": policy.partner.as_str(),
-        "feed": checked.feed.as_ref().map(|feed| feed.id.as_str()),
-        "policy_version": policy.version,
-        "file": {"name": checked.name, "bytes": checked.bytes, "sha256": checked.sha256},
-        "verdict": if report.is_clean() { "accepted" } else { "rejected" },
-        "rows": report.rows,
-        "errors_total": report.errors_total(),
-        "rows_with_errors": report.rows_with_errors,
-        "errors": errors.into_iter().map(group).collect::<Vec<_>>(),
-        "warnings": warnings.into_iter().map(group).collect::<Vec<_>>(),
-        "control": control,
-        "tokens": report.tokens,
-    })
+/// The verdict as data: the receipt's own document.
+fn document(context: &Context, policy: &Policy, checked: &Checked) -> Value {
+    receipt::Preview {
+        partner: &policy.partner,
+        feed: checked.feed.as_ref().map(|feed| &feed.id),
+        policy_version: policy.version,
+        help: policy.help.as_deref(),
+        name: &checked.name,
+        bytes: checked.bytes,
+        sha256: checked.sha256,
+        checked_at: context.now(),
+        report: &checked.report,
+    }
+    .to_json()
 }
 
 const UNREADABLE: &str = "file.unreadable";
@@ -634,93 +518,6 @@ mod tests {
         assert_eq!(
             failure.message,
             format!("{} is a directory", file.display())
-        );
-    }
-
-    fn finding(code: Code, column: Option<&str>, lines: &[u64]) -> Report {
-        let mut report = Report::default();
-        for line in lines {
-            let sample = Sample {
-                line: Some(*line),
-                detail: format!("detail of {line}"),
-                ..Sample::default()
-            };
-            report.add(code, column, "the rule", Some("The hint."), sample);
-        }
-        report
-    }
-
-    #[test]
-    fn findings_are_grouped_and_cut() {
-        let report = finding(Code::TypeError, Some("amount"), &[4, 5, 6, 7, 8, 9, 10]);
-        assert_eq!(
-            finding_lines(&report.findings),
-            [
-                "  type-error  7x  amount: the rule",
-                "    line 4       detail of 4",
-                "    line 5       detail of 5",
-                "    line 6       detail of 6",
-                "    line 7       detail of 7",
-                "    line 8       detail of 8",
-                "    and 2 more",
-                "    The hint.",
-            ]
-        );
-    }
-
-    #[test]
-    fn a_value_is_shown_and_the_rule_is_not_said_twice() {
-        let mut report = Report::default();
-        for (value, detail) in [("UK", "one of DE, AT"), ("12,50", "decimal comma")] {
-            let sample = Sample {
-                line: Some(5),
-                value: Some(value.to_owned()),
-                detail: detail.to_owned(),
-                ..Sample::default()
-            };
-            report.add(
-                Code::ConstraintError,
-                Some("country"),
-                "one of DE, AT",
-                None,
-                sample,
-            );
-        }
-        assert_eq!(
-            finding_lines(&report.findings),
-            [
-                "  constraint-error  2x  country: one of DE, AT",
-                "    line 5       \"UK\"",
-                "    line 5       \"12,50\": decimal comma",
-            ]
-        );
-    }
-
-    #[test]
-    fn control_totals_say_ok_wrong_or_skipped() {
-        use crate::inspect::report::Control;
-        let control = |name: &str, counted: Option<&str>, unreadable| Control {
-            name: name.to_owned(),
-            declared: "4".to_owned(),
-            counted: counted.map(str::to_owned),
-            ok: counted.map(|counted| counted == "4"),
-            unreadable,
-        };
-        let report = Report {
-            controls: vec![
-                control("rows", Some("4"), 0),
-                control("sum.amount", None, 1),
-                control("sum.fee", Some("5"), 0),
-            ],
-            ..Report::default()
-        };
-        assert_eq!(
-            control_words(&report),
-            [
-                "row count ok (4)",
-                "sum of amount skipped: 1 unreadable",
-                "sum of fee 4 declared, 5 counted",
-            ]
         );
     }
 

@@ -9,10 +9,11 @@ use serde_json::json;
 use crate::cli::console::{Paint, counted};
 use crate::cli::context::{Context, mistakes, read_text};
 use crate::cli::exit::{Alphabet, Exit, Failure};
-use crate::cli::file::{finding_lines, inspect};
+use crate::cli::file::inspect;
 use crate::cli::partner::{PolicyFile, policy_file, policy_files, policy_of};
 use crate::config::Config;
 use crate::inspect::report::Report;
+use crate::intake::receipt;
 use crate::policy::feed::{Expect, Feed, FeedTest, Policy};
 use crate::policy::mistake::{Mistake, Severity};
 use crate::reload::unknown_stores;
@@ -363,7 +364,7 @@ fn run_test(
     let codes_fit = wanted.is_empty() || wanted == outcome.codes;
     outcome.passed = as_expected && codes_fit;
     if !as_expected {
-        outcome.why = finding_lines(&checked.report.findings);
+        outcome.why = receipt::finding_lines(&checked.report.findings);
     } else if !codes_fit {
         outcome.why = vec![format!("  expected the codes {}", wanted.join(" "))];
     }

@@ -8,7 +8,7 @@ mod delivery;
 mod help;
 mod inspection;
 mod keyring;
-mod receipt;
+pub mod receipt;
 mod recover;
 mod settle;
 pub mod submission;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::inspect::report::{Control, Finding, Report, Sample};
 use crate::ledger::submissions::Beginning;
 use crate::terms::clock::Timestamp;
-use crate::terms::ids::SubmissionId;
+use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::limits;
 
 /// What a receipt is about.
@@ -35,15 +35,42 @@ pub(super) struct Facts<'f> {
     pub(super) known_as: Option<(SubmissionId, Timestamp)>,
 }
 
-/// `sallyport.receipt/1`; fields are only ever added.
+/// A file that was checked where it lies and never sent: what its receipt would say.
+#[derive(Debug)]
+pub struct Preview<'f> {
+    /// Whose policy it was held against.
+    pub partner: &'f PartnerId,
+    /// The feed that took it; `None`: its name fits none.
+    pub feed: Option<&'f FeedId>,
+    /// Version of that policy.
+    pub policy_version: u32,
+    /// Where partners ask.
+    pub help: Option<&'f str>,
+    /// The name it was checked under.
+    pub name: &'f str,
+    /// Bytes as read.
+    pub bytes: u64,
+    /// Digest of them; `None` when they were not read.
+    pub sha256: Option<[u8; 32]>,
+    /// When.
+    pub checked_at: Timestamp,
+    /// What inspection found.
+    pub report: &'f Report,
+}
+
+/// `sallyport.receipt/1`; fields are only ever added. What is not known is left out.
 #[derive(Debug, Serialize)]
 struct ReceiptJson<'f> {
     schema: &'static str,
-    submission: String,
-    instance: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submission: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<&'f str>,
+    /// `production`, or `check` for a file that was never sent.
     area: &'static str,
     partner: &'f str,
-    feed: &'f str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feed: Option<&'f str>,
     policy_version: u32,
     channel: &'f str,
     file: FileJson<'f>,
@@ -69,8 +96,10 @@ struct ReceiptJson<'f> {
 struct FileJson<'f> {
     name: &'f str,
     bytes: u64,
-    sha256: String,
-    received_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    received_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -186,26 +215,12 @@ impl Facts<'_> {
         for (number, finding) in (1_usize..).zip(self.report.errors()) {
             page.line("");
             page.line(&format!(
-                "{number}. {}   {}{}: {}",
+                "{number}. {}   {}",
                 finding.code,
-                times(finding.count),
-                finding
-                    .column
-                    .as_ref()
-                    .map(|c| format!(" in {}", ascii(c, 40)))
-                    .unwrap_or_default(),
-                ascii(&finding.rule, 200),
+                heading(finding)
             ));
-            for sample in finding.samples.iter().take(limits::SAMPLES_IN_TEXT_MAX) {
-                page.item(&position(sample), &what(finding, sample));
-            }
-            let shown = u64::try_from(finding.samples.len().min(limits::SAMPLES_IN_TEXT_MAX));
-            let rest = finding.count.saturating_sub(shown.unwrap_or(0));
-            if rest > 0 {
-                page.item("", &format!("... and {rest} more"));
-            }
-            if let Some(hint) = &finding.hint {
-                page.item("", &ascii(hint, 200));
+            for (place, told) in places(finding) {
+                page.item(&place, &told);
             }
         }
     }
@@ -237,62 +252,23 @@ impl Facts<'_> {
     /// The `.json`.
     #[must_use]
     pub(super) fn to_json(&self) -> String {
-        let control = self.report.controls.iter().map(control_json).collect();
-        let receipt = ReceiptJson {
-            schema: "sallyport.receipt/1",
-            submission: self.beginning.id.to_string(),
-            instance: self.instance,
-            area: "production",
-            partner: self.beginning.partner.as_str(),
-            feed: self.beginning.feed.as_str(),
-            policy_version: self.beginning.policy_version,
-            channel: &self.beginning.origin.channel,
-            file: FileJson {
-                name: &self.beginning.name,
-                bytes: self.bytes,
-                sha256: hex(&self.sha256),
-                received_at: self.received_at.to_rfc3339(),
-            },
-            verdict: if self.is_rejected() {
-                "rejected"
-            } else {
-                "accepted"
-            },
-            decided_at: self.decided_at.to_rfc3339(),
-            rows: self.report.rows,
-            errors_total: self.report.errors_total(),
-            rows_with_errors: self.report.rows_with_errors,
-            truncated: self
-                .report
-                .findings
-                .iter()
-                .any(|f| u64::try_from(f.samples.len()).is_ok_and(|shown| shown < f.count)),
-            errors: self.report.errors().map(error_json).collect(),
-            warnings: self
-                .report
-                .findings
-                .iter()
-                .filter(|f| f.code.is_warning())
-                .map(error_json)
-                .collect(),
-            control,
-            tokenized: if self.is_rejected() {
-                std::collections::BTreeMap::new()
-            } else {
-                self.report
-                    .tokens
-                    .iter()
-                    .map(|(name, count)| (name.as_str(), *count))
-                    .collect()
-            },
-            known_as: self.known_as.map(|(id, _)| id.to_string()),
-            next: if self.is_rejected() {
-                "Correct the file and upload it again under the same name."
-            } else {
-                "Nothing to do."
-            },
-            help: self.help,
+        let mut receipt = ReceiptJson::of(self.report);
+        receipt.submission = Some(self.beginning.id.to_string());
+        receipt.instance = Some(self.instance);
+        receipt.area = "production";
+        receipt.partner = self.beginning.partner.as_str();
+        receipt.feed = Some(self.beginning.feed.as_str());
+        receipt.policy_version = self.beginning.policy_version;
+        receipt.channel = &self.beginning.origin.channel;
+        receipt.file = FileJson {
+            name: &self.beginning.name,
+            bytes: self.bytes,
+            sha256: Some(hex(&self.sha256)),
+            received_at: Some(self.received_at.to_rfc3339()),
         };
+        receipt.decided_at = self.decided_at.to_rfc3339();
+        receipt.known_as = self.known_as.map(|(id, _)| id.to_string());
+        receipt.help = self.help;
         let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
         text.push('\n');
         text
@@ -399,6 +375,169 @@ impl Facts<'_> {
     }
 }
 
+// === impl Preview ===
+
+impl Preview<'_> {
+    /// The document a `.json` receipt would be, without what only a gateway can know.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let mut receipt = ReceiptJson::of(self.report);
+        receipt.partner = self.partner.as_str();
+        receipt.feed = self.feed.map(FeedId::as_str);
+        receipt.policy_version = self.policy_version;
+        receipt.file = FileJson {
+            name: self.name,
+            bytes: self.bytes,
+            sha256: self.sha256.as_ref().map(|sha256| hex(sha256)),
+            received_at: None,
+        };
+        receipt.decided_at = self.checked_at.to_rfc3339();
+        receipt.help = self.help;
+        serde_json::to_value(&receipt).unwrap_or_default()
+    }
+}
+
+// === impl ReceiptJson ===
+
+impl<'f> ReceiptJson<'f> {
+    /// What a report says by itself; who sent the file, and to whom, is filled in by the caller.
+    fn of(report: &'f Report) -> Self {
+        let is_rejected = !report.is_clean();
+        Self {
+            schema: "sallyport.receipt/1",
+            submission: None,
+            instance: None,
+            area: "check",
+            partner: "",
+            feed: None,
+            policy_version: 0,
+            channel: "file",
+            file: FileJson {
+                name: "",
+                bytes: 0,
+                sha256: None,
+                received_at: None,
+            },
+            verdict: if is_rejected { "rejected" } else { "accepted" },
+            decided_at: String::new(),
+            rows: report.rows,
+            errors_total: report.errors_total(),
+            rows_with_errors: report.rows_with_errors,
+            truncated: report
+                .findings
+                .iter()
+                .any(|f| u64::try_from(f.samples.len()).is_ok_and(|shown| shown < f.count)),
+            errors: report.errors().map(error_json).collect(),
+            warnings: report
+                .findings
+                .iter()
+                .filter(|f| f.code.is_warning())
+                .map(error_json)
+                .collect(),
+            control: report.controls.iter().map(control_json).collect(),
+            tokenized: if is_rejected {
+                std::collections::BTreeMap::new()
+            } else {
+                report
+                    .tokens
+                    .iter()
+                    .map(|(name, count)| (name.as_str(), *count))
+                    .collect()
+            },
+            known_as: None,
+            next: if is_rejected {
+                "Correct the file and upload it again under the same name."
+            } else {
+                "Nothing to do."
+            },
+            help: None,
+        }
+    }
+}
+
+/// Findings for people, grouped under what they have in common: code, how often, column and rule,
+/// then the first places. Lines are ASCII.
+#[must_use]
+pub fn finding_lines(findings: &[Finding]) -> Vec<String> {
+    let width = findings
+        .iter()
+        .map(|finding| finding.code.as_str().len())
+        .max()
+        .unwrap_or(0);
+    let mut order: Vec<_> = Vec::new();
+    for finding in findings {
+        if !order.contains(&finding.code) {
+            order.push(finding.code);
+        }
+    }
+    let mut out = Vec::new();
+    for code in order {
+        for finding in findings.iter().filter(|finding| finding.code == code) {
+            let warning = if code.is_warning() { "  (warning)" } else { "" };
+            out.push(format!(
+                "  {:width$}  {}{warning}",
+                code.as_str(),
+                heading(finding)
+            ));
+            for (place, told) in places(finding) {
+                let place = if place.is_empty() {
+                    place
+                } else {
+                    format!("{place:<11}  ")
+                };
+                out.push(format!("    {place}{told}"));
+            }
+        }
+    }
+    out
+}
+
+/// How often, in which column, and the rule: `2 times in amount: decimal(12,2)`.
+fn heading(finding: &Finding) -> String {
+    let column = finding
+        .column
+        .as_ref()
+        .map(|column| format!(" in {}", ascii(column, 40)))
+        .unwrap_or_default();
+    let times = times(finding.count);
+    format!("{times}{column}: {}", ascii(&finding.rule, 200))
+}
+
+/// The first places of a finding with what is wrong there, how many more there are, and the hint.
+fn places(finding: &Finding) -> Vec<(String, String)> {
+    let shown = finding.samples.len().min(limits::SAMPLES_IN_TEXT_MAX);
+    let mut lines: Vec<_> = finding
+        .samples
+        .iter()
+        .take(shown)
+        .map(|sample| (position(sample), under_heading(finding, sample)))
+        .collect();
+    let rest = finding
+        .count
+        .saturating_sub(u64::try_from(shown).unwrap_or(u64::MAX));
+    if rest > 0 {
+        lines.push((String::new(), format!("... and {rest} more")));
+    }
+    if let Some(hint) = &finding.hint {
+        lines.push((String::new(), ascii(hint, 200)));
+    }
+    lines
+}
+
+/// One fault below its heading: the value where there is one, and the cause where the heading does
+/// not say it.
+fn under_heading(finding: &Finding, sample: &Sample) -> String {
+    let is_news = !sample.detail.is_empty() && sample.detail != finding.rule;
+    match &sample.value {
+        Some(value) if is_news => {
+            format!("\"{}\": {}", ascii(value, 60), ascii(&sample.detail, 200))
+        }
+        Some(value) => format!("\"{}\"", ascii(value, 60)),
+        None if is_news => ascii(&sample.detail, 200),
+        None => ascii(&finding.rule, 200),
+    }
+}
+
 /// `line 3`, or nothing for a fault of the whole file.
 fn position(sample: &Sample) -> String {
     sample
@@ -438,7 +577,9 @@ fn times(count: u64) -> String {
     }
 }
 
-fn control_words(control: &Control) -> String {
+/// A control total against what was counted.
+#[must_use]
+pub fn control_words(control: &Control) -> String {
     let name = ascii(&control.name, 60);
     let declared = ascii(&control.declared, 60);
     match &control.counted {
@@ -740,5 +881,74 @@ mod tests {
             facts.told_lines()[0].starts_with("ACCEPTED orders_20261120.csv  2 rows  submission ")
         );
         assert!(facts.to_text().contains("ACCEPTED  2 rows"));
+    }
+
+    #[test]
+    fn findings_are_grouped_and_cut() {
+        let mut report = Report::default();
+        for line in 4..=10 {
+            let detail = format!("detail of {line}");
+            let sample = sample(line, None, &detail);
+            let hint = Some("The hint.");
+            report.add(Code::TypeError, Some("amount"), "the rule", hint, sample);
+        }
+        assert_eq!(
+            finding_lines(&report.findings),
+            [
+                "  type-error  7 times in amount: the rule",
+                "    line 4       detail of 4",
+                "    line 5       detail of 5",
+                "    line 6       detail of 6",
+                "    line 7       detail of 7",
+                "    line 8       detail of 8",
+                "    ... and 2 more",
+                "    The hint.",
+            ]
+        );
+    }
+
+    #[test]
+    fn under_a_heading_the_value_is_shown_and_the_rule_is_not_said_twice() {
+        let mut report = Report::default();
+        for (value, detail) in [("UK", "one of DE, AT"), ("12,50", "decimal comma")] {
+            let sample = sample(5, Some(value), detail);
+            let country = Some("country");
+            report.add(
+                Code::ConstraintError,
+                country,
+                "one of DE, AT",
+                None,
+                sample,
+            );
+        }
+        assert_eq!(
+            finding_lines(&report.findings),
+            [
+                "  constraint-error  2 times in country: one of DE, AT",
+                "    line 5       \"UK\"",
+                "    line 5       \"12,50\": decimal comma",
+            ]
+        );
+    }
+
+    #[test]
+    fn control_totals_say_ok_wrong_or_skipped() {
+        let control = |name: &str, counted: Option<&str>, unreadable| Control {
+            name: name.to_owned(),
+            declared: "4".to_owned(),
+            counted: counted.map(str::to_owned),
+            ok: counted.map(|counted| counted == "4"),
+            unreadable,
+        };
+        let words = |control| control_words(&control);
+        assert_eq!(words(control("rows", Some("4"), 0)), "rows 4, as declared");
+        assert_eq!(
+            words(control("sum.amount", None, 1)),
+            "sum.amount 4 not checked (1 unreadable values)"
+        );
+        assert_eq!(
+            words(control("sum.fee", Some("5"), 0)),
+            "sum.fee declared 4, counted 5"
+        );
     }
 }

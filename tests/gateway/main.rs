@@ -22,6 +22,7 @@ mod pipelined;
 mod readme;
 mod recover;
 mod reload;
+mod requests;
 mod upload;
 
 use libtest_mimic::{Arguments, Trial};
@@ -54,6 +55,7 @@ fn main() {
         readme::TESTS,
         recover::TESTS,
         reload::TESTS,
+        requests::TESTS,
         upload::TESTS,
     ]
     .into_iter()

@@ -34,6 +34,11 @@ pub(crate) const TESTS: &[Test] = &[
         Needs::Nothing,
         command_line,
     ),
+    (
+        "file check gives the same document as the receipt of the same file",
+        Needs::Nothing,
+        same_document,
+    ),
 ];
 
 fn lanes() -> Verdict {
@@ -200,6 +205,54 @@ fn command_line() -> Verdict {
         ])?
         .expect_code(1)?
         .expect_stdout("missing-cell")?;
+    Ok(())
+}
+
+fn same_document() -> Verdict {
+    let gateway = Gateway::start()?;
+    let mut receipts = Vec::new();
+    for (sample, name) in [
+        ("orders_20261120.csv", "orders_20261120.csv"),
+        ("orders_20261121.bad.csv", "orders_20261121.csv"),
+    ] {
+        let file = gateway.home().join("policies/acme").join(sample);
+        let bytes = fs::read(&file)?;
+        let received = std::cell::RefCell::new(Vec::new());
+        with_client(&gateway, async |client| {
+            client.put(&format!("/inbox/{name}"), &bytes).await?;
+            let receipts = client.list("/receipts").await?;
+            let json = receipts
+                .iter()
+                .find(|receipt| {
+                    let base = receipt.strip_suffix(".receipt.json");
+                    base.is_some_and(|base| base.starts_with(name))
+                })
+                .ok_or("no receipt")?;
+            *received.borrow_mut() = client.get(&format!("/receipts/{json}")).await?;
+            Ok(())
+        })?;
+        let mut received: serde_json::Value = serde_json::from_slice(&received.into_inner())?;
+        let path = file.display().to_string();
+        let checked = gateway.cli(&[
+            "file", "check", &path, "--policy", "acme", "--name", name, "--json",
+        ])?;
+        let mut checked: serde_json::Value = serde_json::from_str(&checked.stdout)?;
+        assert_eq!(checked["area"], "check", "{checked}");
+        // What only a gateway knows, and what differs because nothing was sent.
+        for document in [&mut received, &mut checked] {
+            let fields = document.as_object_mut().ok_or("no object")?;
+            for known_here in ["submission", "instance", "area", "channel", "decided_at"] {
+                fields.remove(known_here);
+            }
+            fields["file"]
+                .as_object_mut()
+                .ok_or("no file")?
+                .remove("received_at");
+        }
+        assert_eq!(received, checked);
+        receipts.push(checked["verdict"].clone());
+    }
+    assert_eq!(receipts, ["accepted", "rejected"]);
     Ok(())
 }
 

@@ -30,6 +30,11 @@ pub(crate) const TESTS: &[Test] = &[
         Needs::OpenSsh,
         synced,
     ),
+    (
+        "an incomplete file past verdict.wait is refused at its close, and the receipt says why",
+        Needs::OpenSsh,
+        incomplete_and_late,
+    ),
 ];
 
 /// WRITE, CREATE, TRUNC.
@@ -201,5 +206,45 @@ fn synced() -> Verdict {
     gateway
         .sftp(&format!("put {} inbox/\n", file.display()))?
         .expect_code(0)?;
+    Ok(())
+}
+
+fn incomplete_and_late() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        let config = home.join("sallyport.toml");
+        let text = std::fs::read_to_string(&config)?;
+        let late = text.replace("#wait = \"10s\"", "wait = \"1ms\"");
+        assert!(late.contains("wait = \"1ms\""), "{late}");
+        Ok(std::fs::write(config, late)?)
+    })?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    // Large enough that a millisecond does not see the end of its inspection.
+    let text = orders(150_000);
+    let handle = sftp.open_file("/inbox/orders_20261025.csv", PUT)?;
+    let mut offset = 0_u64;
+    for piece in text.as_bytes().chunks(32_000) {
+        let bytes = [&handle, &offset.to_be_bytes()[..], &string(piece)].concat();
+        let reply = sftp.ask(raw::WRITE, &[&bytes])?;
+        assert_eq!(reply.status()?, 0, "{reply:?}");
+        offset += u64::try_from(piece.len())?;
+    }
+    // The client says that there is more than it sent.
+    let more = [&1_u32.to_be_bytes()[..], &(offset + 7).to_be_bytes()[..]].concat();
+    assert_eq!(sftp.ask(raw::FSETSTAT, &[&handle, &more])?.status()?, 0);
+    let reply = sftp.ask(raw::CLOSE, &[&handle])?;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    assert_eq!(reply.status()?, 4, "{text}");
+    assert!(
+        text.contains("REJECTED incomplete: not every byte arrived; see /receipts"),
+        "{text}"
+    );
+    gateway.wait_state("orders_20261025.csv", "rejected")?;
+    gateway
+        .sftp("get receipts/latest.txt late.txt\n")?
+        .expect_code(0)?;
+    let receipt = std::fs::read_to_string(gateway.scratch().join("late.txt"))?;
+    let declared = format!("{} bytes were declared, {offset} arrived", offset + 7);
+    assert!(receipt.contains(&declared), "{receipt}");
+    assert_eq!(gateway.objects()?, Vec::new());
     Ok(())
 }
