@@ -149,6 +149,8 @@ pub struct SubmissionQuery {
     pub file: Option<String>,
     /// Opened at or after, microseconds since 1970.
     pub since_micros: Option<i64>,
+    /// Listed behind this one, by id: [`SubmissionList::next`] of the page before.
+    pub cursor: Option<String>,
     /// Newest first, at most (0: 100).
     pub limit: usize,
 }
@@ -253,6 +255,8 @@ pub struct SubmissionView {
 pub struct SubmissionList {
     /// Newest first.
     pub items: Vec<SubmissionView>,
+    /// The cursor of the next page; `None`: this is the last one.
+    pub next: Option<String>,
 }
 
 /// One record of the audit chain.
@@ -491,27 +495,36 @@ pub async fn submission_list(
     query: &SubmissionQuery,
 ) -> Result<SubmissionList, AdminFault> {
     let wanted = if query.limit == 0 { 100 } else { query.limit };
-    let by_text = query.verdict.is_some() || query.code.is_some() || query.file.is_some();
-    let filter = Filter {
+    let wanted = wanted.min(limits::ADMIN_ROWS_MAX);
+    let mut filter = Filter {
         partner: parsed(query.partner.as_deref(), PartnerId::parse)?,
         feed: parsed(query.feed.as_deref(), FeedId::parse)?,
         state: query.state.as_deref().map(find_state).transpose()?,
         since: query.since_micros.map(Timestamp::from_micros),
-        limit: if by_text {
-            limits::ADMIN_ROWS_MAX
-        } else {
-            wanted.min(limits::ADMIN_ROWS_MAX)
+        after: match query.cursor.as_deref() {
+            Some(cursor) => Some(find_one(ledger, cursor).await?.id),
+            None => None,
         },
+        limit: wanted.saturating_add(1),
     };
     check_words(query)?;
-    let rows = ledger.list(filter).await?;
-    let items = rows
-        .iter()
-        .map(view)
-        .filter(|row| is_wanted(row, query))
-        .take(wanted)
-        .collect();
-    Ok(SubmissionList { items })
+    // Some filters are not the ledger's: pages are read until there is one row more than wanted.
+    let mut items = Vec::new();
+    loop {
+        let rows = ledger.list(filter.clone()).await?;
+        let is_last = rows.len() < filter.limit;
+        filter.after = rows.last().map(|row| row.id);
+        items.extend(rows.iter().map(view).filter(|row| is_wanted(row, query)));
+        if is_last || items.len() > wanted {
+            break;
+        }
+        filter.limit = limits::ADMIN_ROWS_MAX;
+    }
+    let has_more = items.len() > wanted;
+    items.truncate(wanted);
+    let next = items.last().filter(|_| has_more);
+    let next = next.map(|row| row.submission.clone());
+    Ok(SubmissionList { items, next })
 }
 
 /// One submission, by its id or any unique end of it.
@@ -519,18 +532,26 @@ pub async fn submission_list(
 /// # Errors
 /// [`AdminFault`]: none or several, or the ledger's.
 pub async fn submission_show(ledger: &Ledger, id: &str) -> Result<SubmissionView, AdminFault> {
+    Ok(view(&find_one(ledger, id).await?))
+}
+
+async fn find_one(ledger: &Ledger, id: &str) -> Result<Row, AdminFault> {
     let suffix = id.trim();
     let fits = !suffix.is_empty()
         && suffix
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    let rows = if fits {
+    let mut rows = if fits {
         ledger.find(suffix).await?
     } else {
         Vec::new()
     };
+    if rows.len() == 1
+        && let Some(row) = rows.pop()
+    {
+        return Ok(row);
+    }
     match rows.as_slice() {
-        [row] => Ok(view(row)),
         [] => Err(AdminFault::new(
             3,
             "submission.not-found",

@@ -50,6 +50,9 @@ pub struct List {
     /// At most
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
+    /// The page behind this submission, as the page before says at its end
+    #[arg(long, value_name = "ID")]
+    pub cursor: Option<String>,
     /// Read the ledger itself, without a gateway
     #[arg(long)]
     pub offline: bool,
@@ -95,6 +98,7 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
         code: arguments.code.clone(),
         file: arguments.file.clone(),
         since_micros: since.map(Timestamp::as_micros),
+        cursor: arguments.cursor.clone(),
         limit: arguments.limit,
     };
     let list = ask(context, arguments.offline, query)?;
@@ -151,6 +155,10 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
         ]);
     }
     context.console.table(&table)?;
+    if let Some(next) = &list.next {
+        let short = next.get(next.len().saturating_sub(8)..).unwrap_or(next);
+        context.console.say(&format!("more: add --cursor {short}"));
+    }
     Ok(Exit::Done)
 }
 

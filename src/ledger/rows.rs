@@ -80,6 +80,14 @@ impl Ledger {
                 conditions.push(format!("AND {condition} ?{}", values.len()));
             }
         }
+        if let Some(last) = filter.after {
+            values.push(last.to_string().into());
+            conditions.push(format!(
+                "AND (s.opened_at, s.seq) < (
+                     SELECT l.opened_at, l.seq FROM submissions AS l WHERE l.id = ?{})",
+                values.len()
+            ));
+        }
         let limit = if filter.limit == 0 {
             LIST_ROWS
         } else {
@@ -645,9 +653,14 @@ mod tests {
             feed: Some(orders()),
             state: Some(State::Accepted),
             since: Some(at(2)),
+            after: None,
             limit: 2,
         };
-        assert_eq!(list(all).await, [id(4), id(3)]);
+        assert_eq!(list(all.clone()).await, [id(4), id(3)]);
+        let after = Some(id(3));
+        assert_eq!(list(Filter { after, ..all }).await, [id(2)]);
+        let after = Some(id(1));
+        assert_eq!(list(Filter { after, ..any() }).await, []);
     }
 
     #[tokio::test]

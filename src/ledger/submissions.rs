@@ -252,6 +252,8 @@ pub struct Filter {
     pub state: Option<State>,
     /// Opened at or after.
     pub since: Option<Timestamp>,
+    /// Listed behind this one: the next page.
+    pub after: Option<SubmissionId>,
     /// Newest first, at most (0: 100).
     pub limit: usize,
 }

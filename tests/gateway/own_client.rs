@@ -147,6 +147,27 @@ fn many() -> Verdict {
         .collect();
     rows.sort_unstable();
     assert_eq!(rows, (1..=4).map(|n| n * 900).collect::<Vec<_>>());
+    // The list comes in pages; a filter of its own is looked for beyond the first.
+    let list = [
+        "submission",
+        "list",
+        "--limit",
+        "3",
+        "--verdict",
+        "accepted",
+    ];
+    let first = gateway.json(&list)?;
+    let next = first["next"].as_str().ok_or("no next page")?.to_owned();
+    let second = gateway.json(&[&list[..], &["--cursor", &next]].concat())?;
+    assert!(second["next"].is_null(), "{second}");
+    let mut files: Vec<String> = [first, second]
+        .iter()
+        .flat_map(|page| page["items"].as_array().cloned().unwrap_or_default())
+        .map(|item| item["file"].to_string())
+        .collect();
+    files.sort();
+    files.dedup();
+    assert_eq!(files.len(), 4, "{files:?}");
     Ok(())
 }
 
