@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
 use crate::policy::mistake::{Mistake, shown};
-use crate::policy::text::{Family, Keys, Notes, Table, note_repeats};
+use crate::policy::text::{Family, Keys, Notes, Table, network, note_repeats};
 use crate::terms::ids::{DomainName, InstanceName, StoreName};
 use crate::terms::path::PartialNames;
 use crate::terms::{codes, limits};
@@ -67,6 +68,10 @@ pub struct SshConfig {
     pub unauthenticated: usize,
     /// Attempts of one connection.
     pub auth_tries: usize,
+    /// Load balancers: their connections begin with a PROXY header, and it is believed.
+    pub proxy_protocol_from: Vec<IpNet>,
+    /// Sources that never get a penalty.
+    pub penalty_exempt: Vec<IpNet>,
 }
 
 /// `[verdict]`
@@ -158,8 +163,10 @@ const SSH_KEYS: Keys = Keys {
         "limits",
         "auth",
         "say_on_stderr",
+        "proxy_protocol_from",
+        "penalty_exempt",
     ],
-    later: &["user_ca", "proxy_protocol_from", "max_sessions_per_partner"],
+    later: &["user_ca", "max_sessions_per_partner"],
 };
 const LIMIT_KEYS: Keys = Keys {
     here: &[
@@ -295,6 +302,8 @@ listen = ["127.0.0.1:2222"]        # default: ["0.0.0.0:2222", "[::]:2222"]
 #idle = "10m"
 #say_on_stderr = true              # verdicts on the session's stderr
 #limits = {{ unauthenticated_per_source = 5, unauthenticated = 200, auth_tries = 6 }}
+#proxy_protocol_from = []          # load balancers that begin with a PROXY v1 or v2 header
+#penalty_exempt = []               # networks that never wait after failed logins
 
 [verdict]
 #wait = "10s"                      # longest a CLOSE waits for it; WinSCP gives up at 15s
@@ -519,6 +528,8 @@ fn read_ssh(table: Option<&Table<'_>>, paths: &Paths<'_>, notes: &mut Notes<'_>)
         unauthenticated_per_source: limits::SSH_UNAUTHENTICATED_PER_SOURCE_MAX,
         unauthenticated: limits::SSH_UNAUTHENTICATED_MAX,
         auth_tries: limits::SSH_AUTH_TRIES_MAX,
+        proxy_protocol_from: Vec::new(),
+        penalty_exempt: Vec::new(),
     };
     if let Some(table) = table {
         if let Some(texts) = list(table, "listen", "[\"0.0.0.0:2222\"]", notes) {
@@ -562,6 +573,8 @@ fn read_ssh(table: Option<&Table<'_>>, paths: &Paths<'_>, notes: &mut Notes<'_>)
             notes.not_yet(&flag.span(), "say_on_stderr = false");
         }
         read_ssh_limits(table, &mut ssh, notes);
+        ssh.proxy_protocol_from = networks(table, "proxy_protocol_from", notes);
+        ssh.penalty_exempt = networks(table, "penalty_exempt", notes);
     }
     if let Some(text) = paths.variable("SALLYPORT_LISTEN") {
         let parsed: Result<Vec<SocketAddr>, _> =
@@ -606,6 +619,19 @@ fn read_ssh_limits(table: &Table<'_>, ssh: &mut SshConfig, notes: &mut Notes<'_>
             )
             .under("one source must not be allowed more than all together");
     }
+}
+
+/// Networks; an empty list is one, too.
+fn networks(table: &Table<'_>, key: &str, notes: &mut Notes<'_>) -> Vec<IpNet> {
+    let Some(texts) = table.texts(key, notes) else {
+        return Vec::new();
+    };
+    note_repeats(key, texts.get_ref(), notes);
+    let texts = texts.into_inner();
+    texts
+        .iter()
+        .filter_map(|text| network(text, notes))
+        .collect()
 }
 
 /// A list with at least one entry, none twice.
@@ -1158,6 +1184,16 @@ mod tests {
             "config.duplicate",
             "a second time",
         );
+        check(
+            "[ssh]\nproxy_protocol_from = [@@\"10.0.0.1/8\"]",
+            "config.bad-value",
+            "10.0.0.0/8",
+        );
+        check(
+            "[ssh]\npenalty_exempt = [@@\"lb.internal\"]",
+            "config.bad-value",
+            "198.51.100.0/24",
+        );
         check("[ssh]\nidle = @@10", "config.wrong-type", "\"10 s\"");
         check(
             "[ssh]\nidle = @@\"0s\"",
@@ -1199,7 +1235,6 @@ mod tests {
             "local folders",
         );
         check("[ssh]\n@@user_ca = [\"cred:user_ca.pub\"]", code, "");
-        check("[ssh]\n@@proxy_protocol_from = []", code, "");
         check("[ssh]\nauth = [@@\"password\"]", code, "");
         check("[tokens]\n@@kms = \"vault\"", code, "");
         check("[@@quarantine]\nrelease_needs = 2", code, "");

@@ -185,7 +185,8 @@ impl Gateway {
         let root = read_root_key(&config.tokens.key)?;
         let wrapping = Arc::new(WrappingKey::derive(&root));
         drop(root);
-        let (ssh_settings, host_keys) = ssh_settings(&config, &clock)?;
+        let metrics = Metrics::new();
+        let (ssh_settings, host_keys) = ssh_settings(&config, &clock, &rng, &metrics)?;
 
         // The lock comes first: a second gateway on this state directory is told so, and not of
         // the addresses it would find taken as well.
@@ -206,7 +207,6 @@ impl Gateway {
         let spool = SpoolDir::open(&config.state_dir.join("spool"))?;
         let stores = open_stores(&config)?;
 
-        let metrics = Metrics::new();
         let authority = Authority::new(Arc::clone(&clock), config.verdict.partial_names.clone());
         authority.replace_revocations(&ledger.revocations().await?);
         let reload = Reload::new(
@@ -436,7 +436,7 @@ pub fn check(config: &Config, clock: &Arc<dyn Clock>) -> Vec<Mistake> {
         refused(SECRET, &config.tokens.key, &fault.to_string());
     }
     if config.ssh.host_keys.is_empty() {
-        let why = ssh_settings(config, clock)
+        let why = ssh_settings(config, clock, &Rng::system(), &Metrics::new())
             .err()
             .map(|fault| fault.to_string());
         refused(INCOMPLETE, Path::new("[ssh]"), &why.unwrap_or_default());
@@ -503,11 +503,15 @@ async fn refuse_other_root(
 fn ssh_settings(
     config: &Config,
     clock: &Arc<dyn Clock>,
+    rng: &Rng,
+    metrics: &Metrics,
 ) -> Result<(SshSettings, Vec<HostKey>), GatewayFault> {
     let mut settings = SshSettings {
         host_keys: Vec::new(),
         config: config.ssh.clone(),
         clock: Arc::clone(clock),
+        rng: rng.clone(),
+        metrics: metrics.clone(),
         drain_ms: limits::DRAIN_MS,
     };
     let mut told = Vec::new();

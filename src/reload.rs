@@ -607,6 +607,7 @@ pub fn unknown_stores(
         .feeds
         .iter()
         .map(|feed| &feed.store)
+        .chain(policy.outbox.as_ref().map(|outbox| &outbox.store))
         .filter(|store| !stores.contains(store))
         .collect();
     let known: Vec<&str> = stores.iter().map(StoreName::as_str).collect();

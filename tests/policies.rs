@@ -397,14 +397,76 @@ fn unknown_words_are_found_with_their_nearest_spelling() {
 }
 
 #[test]
+fn an_outbox_is_a_folder_of_a_store() {
+    let outbox = |value: &str, code, hint| {
+        let to = format!("[access]\noutbox = {value}\n");
+        check("[access]\n", &to, code, hint);
+    };
+    let bad = "policy.bad-value";
+    for prefix in ["", "/", "to-acme", "/to-acme/", "a/../b/", "a//", "./"] {
+        let value = format!("{{ store = \"lake\", prefix = @@\"{prefix}\" }}");
+        outbox(&value, bad, "as in \"to-acme/\"");
+    }
+    outbox(
+        "@@{ store = \"lake\" }",
+        "policy.missing-key",
+        "prefix = \"to-acme/\"",
+    );
+    outbox("{ store = @@\"Lake!\", prefix = \"to-acme/\" }", bad, "");
+    let good = BASE.replacen(
+        "[access]\n",
+        "[access]\noutbox = { store = \"lake\", prefix = \"to/acme/\" }\n",
+        1,
+    );
+    let (policy, _) = sallyport::policy::compile("acme.toml", &good).unwrap();
+    assert_eq!(policy.outbox.unwrap().prefix, "to/acme/");
+}
+
+#[test]
+fn old_algorithms_are_for_named_networks_and_until_a_day() {
+    let legacy = |value: &str, code, hint| {
+        let to = format!("[access]\nlegacy = {value}\n");
+        check("[access]\n", &to, code, hint);
+    };
+    let bad = "policy.bad-value";
+    legacy(
+        "{ until = @@\"soon\", algorithms = [\"ssh-rsa\"] }",
+        bad,
+        "until = 2027-03-31",
+    );
+    legacy(
+        "{ until = @@2027-03-31T10:00:00Z, algorithms = [\"ssh-rsa\"] }",
+        bad,
+        "until = 2027-03-31",
+    );
+    legacy(
+        "{ until = @@3, algorithms = [\"ssh-rsa\"] }",
+        "policy.wrong-type",
+        "",
+    );
+    legacy(
+        "{ until = 2027-03-31, algorithms = [@@\"ssh-dss\"] }",
+        "policy.unknown-word",
+        "ssh-rsa",
+    );
+    legacy("@@{ until = 2027-03-31 }", "policy.missing-key", "ssh-rsa");
+    let anywhere = |text: &str| {
+        let to = "[access]\nlegacy = { until = 2027-03-31, algorithms = [\"ssh-rsa\"] }\n";
+        mistakes_of(&text.replacen("[access]\n", to, 1))
+    };
+    let from = BASE.lines().find(|line| line.starts_with("allow_from"));
+    let open = BASE.replacen(from.expect("BASE names networks"), "", 1);
+    assert_eq!(anywhere(BASE).len(), 0);
+    assert_eq!(anywhere(&open)[0].code, "policy.conflict");
+}
+
+#[test]
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
     check_in_feed("on_finding = @@\"hold\"", code, "");
     check_in_feed("encoding = [\"utf-8\", @@\"windows-1252\"]", code, "");
     check_in_feed("compression = [@@\"zstd\"]", code, "");
-    check_in_feed("digest = @@\"blake3\"", code, "");
-    check_in_feed("folders = @@\"any\"", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");
     check_in_feed("tolerance = { rows = @@3 }", code, "write 0");
@@ -415,12 +477,7 @@ fn what_this_version_does_not_act_on_is_refused() {
         code,
         "",
     );
-    check(
-        "[access]\n",
-        "[access]\n@@outbox = { store = \"lake\" }\n",
-        code,
-        "",
-    );
+    check("[access]\n", "[access]\n@@tunnel = []\n", code, "");
     check("\"csv\" }", "\"csv\", strict_quotes = @@false }", code, "");
     check("\"csv\" }", "@@\"parquet\" }", code, "");
     check(

@@ -5,6 +5,7 @@
 //! server, a file or the ledger.
 
 pub mod partner_keys;
+pub mod penalties;
 pub mod permit;
 pub mod signing;
 pub mod sources;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 use crate::authority::partner_keys::{PartnerKey, PartnerKeys};
 use crate::authority::permit::UploadPermit;
 use crate::ledger::keys::Revocation;
-use crate::policy::feed::{Feed, Policy, PolicySet};
+use crate::policy::feed::{Feed, Legacy, Policy, PolicySet};
 use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::ids::{FeedId, PartnerId};
 use crate::terms::limits;
@@ -80,6 +81,16 @@ struct Truth {
     policies: Arc<PolicySet>,
     keys: Arc<PartnerKeys>,
     revoked: Arc<BTreeSet<(PartnerId, String)>>,
+}
+
+/// What a policy still allows a source today.
+fn legacy_of(policy: &Policy, source: IpAddr, now: Timestamp) -> Option<&Legacy> {
+    let legacy = policy.legacy.as_ref()?;
+    let today = now.to_rfc3339();
+    // Days sort as text; the last day itself still counts.
+    let is_over = today.get(..10) > Some(legacy.until.to_string().as_str());
+    let is_theirs = policy.allow_from.iter().any(|net| net.contains(&source));
+    (is_theirs && !is_over).then_some(legacy)
 }
 
 /// Folders that are computed for every partner; no inbox may hide behind their names.
@@ -230,6 +241,40 @@ impl Authority {
             gate: Arc::clone(&self.gate),
             partner: who.partner.clone(),
         })
+    }
+
+    /// Old algorithms that connections from `source` may negotiate today: those of every partner
+    /// whose networks it lies in, as nobody has said yet who it is. Sorted, each once.
+    #[must_use]
+    pub fn legacy_algorithms(&self, source: IpAddr) -> Vec<String> {
+        let today = self.gate.clock.now();
+        let truth = self.gate.truth.load();
+        let names: BTreeSet<&String> = truth
+            .policies
+            .policies
+            .values()
+            .filter_map(|policy| legacy_of(policy, source, today))
+            .flat_map(|legacy| &legacy.algorithms)
+            .collect();
+        names.into_iter().cloned().collect()
+    }
+
+    /// May `user` prove itself from `source` with an RSA signature over SHA-1, today?
+    #[must_use]
+    pub fn may_sign_with_sha1(&self, user: &str, source: IpAddr) -> bool {
+        let policy = PartnerId::parse(user).ok().and_then(|id| self.policy(&id));
+        policy.is_some_and(|policy| {
+            legacy_of(&policy, source, self.gate.clock.now())
+                .is_some_and(|legacy| legacy.algorithms.iter().any(|name| name == "ssh-rsa"))
+        })
+    }
+
+    /// Bytes a session of the partner may send a second.
+    #[must_use]
+    pub fn bytes_per_sec(&self, who: &Identity) -> u64 {
+        self.policy(&who.partner)
+            .and_then(|policy| policy.bytes_per_sec)
+            .unwrap_or(limits::SSH_BYTES_PER_SEC_MAX)
     }
 
     /// Sessions of the partner now.
@@ -590,7 +635,7 @@ mod tests {
     use super::*;
     use crate::authority::partner_keys::FolderFile;
     use crate::policy::contract::{Bom, Compression, Contract, Encoding, Format};
-    use crate::policy::feed::{KeyTemplate, Piece, SameContent, SameName};
+    use crate::policy::feed::{DigestKind, Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
     use crate::terms::ids::StoreName;
 
@@ -629,6 +674,8 @@ mod tests {
             bytes_max: 1000,
             same_content: SameContent::Known,
             same_name: SameName::Replace,
+            digest: DigestKind::Sha256,
+            folders: Folders::None,
             contract: Arc::new(Contract {
                 encoding: Encoding::Utf8,
                 bom: Bom::Reject,
@@ -654,6 +701,9 @@ mod tests {
             help: None,
             sessions_max: 2,
             quota_bytes: None,
+            bytes_per_sec: None,
+            outbox: None,
+            legacy: None,
             feeds: vec![
                 feed("orders", r"orders_\d{8}\.csv", Some("orders_20261121.csv")),
                 feed("stock", r".*\.txt", Some("stock.txt")),

@@ -11,7 +11,7 @@ use crate::policy::contract::{
     Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, Keep, Kind, MissingColumns,
     Schema, TextFormat, TokenKind, TokenRule,
 };
-use crate::policy::feed::{Feed, Policy};
+use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
 use crate::policy::text::human_size;
 
 /// What a difference means for files that were accepted before.
@@ -181,6 +181,33 @@ fn access(old: &Policy, new: &Policy, lines: &mut Lines) {
         new.quota_bytes.unwrap_or(u64::MAX),
     );
     lines.most("quota", &before, &after, |bytes| shown_limit(*bytes));
+    let (before, after) = (
+        old.bytes_per_sec.unwrap_or(u64::MAX),
+        new.bytes_per_sec.unwrap_or(u64::MAX),
+    );
+    lines.most("bytes_per_second", &before, &after, |bytes| {
+        shown_limit(*bytes)
+    });
+    let outbox = |outbox: &Option<Outbox>| match outbox {
+        Some(Outbox { store, prefix }) => format!("{store}:{prefix}"),
+        None => "none".to_owned(),
+    };
+    let effect = match (&old.outbox, &new.outbox) {
+        (None, _) => Effect::Widening,
+        (Some(_), None) => Effect::Narrowing,
+        (Some(_), Some(_)) => Effect::Unclear,
+    };
+    lines.value("outbox", &old.outbox, &new.outbox, effect, outbox);
+    let legacy = |legacy: &Option<Legacy>| match legacy {
+        Some(legacy) => format!("{} until {}", legacy.algorithms.join(" "), legacy.until),
+        None => "none".to_owned(),
+    };
+    let effect = if new.legacy.is_some() {
+        Effect::Widening
+    } else {
+        Effect::Narrowing
+    };
+    lines.value("legacy", &old.legacy, &new.legacy, effect, legacy);
 }
 
 fn shown_limit(bytes: u64) -> String {
@@ -218,6 +245,13 @@ fn feeds(old: &Feed, new: &Feed, lines: &mut Lines) {
     lines.most("max_size", &old.bytes_max, &new.bytes_max, |bytes| {
         human_size(*bytes)
     });
+    lines.value("digest", &old.digest, &new.digest, Effect::Unclear, word);
+    let effect = if new.folders == Folders::Any {
+        Effect::Widening
+    } else {
+        Effect::Narrowing
+    };
+    lines.value("folders", &old.folders, &new.folders, effect, word);
     lines.value(
         "same_content",
         &old.same_content,

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::civil::Date;
 use regex::Regex;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -14,10 +15,13 @@ use crate::policy::columns::{self, Outline};
 use crate::policy::contract::{
     Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, Schema, Trailer,
 };
-use crate::policy::feed::{Expect, Feed, FeedTest, KeyTemplate, Policy, SameContent, SameName};
+use crate::policy::feed::{
+    DigestKind, Expect, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox,
+    Policy, SameContent, SameName,
+};
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
-use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, note_repeats};
+use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, network, note_repeats};
 use crate::terms::codes::{self, Code};
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, StoreName};
 use crate::terms::limits;
@@ -36,8 +40,24 @@ const CONTACT_KEYS: Keys = Keys {
     later: &[],
 };
 const ACCESS_KEYS: Keys = Keys {
-    here: &["auth", "inbox", "sessions", "quota"],
-    later: &["outbox", "legacy", "tunnel"],
+    here: &[
+        "auth",
+        "inbox",
+        "outbox",
+        "sessions",
+        "quota",
+        "bytes_per_second",
+        "legacy",
+    ],
+    later: &["tunnel"],
+};
+const OUTBOX_KEYS: Keys = Keys {
+    here: &["store", "prefix"],
+    later: &[],
+};
+const LEGACY_KEYS: Keys = Keys {
+    here: &["until", "algorithms"],
+    later: &[],
 };
 const FEED_KEYS: Keys = Keys {
     here: &[
@@ -112,6 +132,8 @@ static FAMILY: Family = Family {
         ("[partner]", &PARTNER_KEYS),
         ("contacts of [partner]", &CONTACT_KEYS),
         ("[access]", &ACCESS_KEYS),
+        ("`outbox` of [access]", &OUTBOX_KEYS),
+        ("`legacy` of [access]", &LEGACY_KEYS),
         ("[[feed]]", &FEED_KEYS),
         ("`format` of [[feed]]", &FORMAT_KEYS),
         ("[feed.schema]", &columns::SCHEMA_KEYS),
@@ -137,6 +159,9 @@ struct Access {
     inbox: Vec<VirtualPath>,
     sessions_max: usize,
     quota_bytes: Option<u64>,
+    bytes_per_sec: Option<u64>,
+    outbox: Option<Outbox>,
+    legacy: Option<Legacy>,
 }
 
 /// The name pattern of a feed.
@@ -220,7 +245,7 @@ fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> 
     }
     let version = root.count("version", 1..=u64::from(u32::MAX), notes);
     let partner = partner(&root, file, notes);
-    let access = access(&root, notes);
+    let access = access(&root, partner.allow_from.is_empty(), notes);
     let feeds = feeds(&root, notes);
     let id = partner.id?;
     Some(Policy {
@@ -233,6 +258,9 @@ fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> 
         help: partner.help,
         sessions_max: access.sessions_max,
         quota_bytes: access.quota_bytes,
+        bytes_per_sec: access.bytes_per_sec,
+        outbox: access.outbox,
+        legacy: access.legacy,
         feeds: feeds?,
     })
 }
@@ -328,37 +356,6 @@ fn allow_from(table: &Table<'_>, notes: &mut Notes<'_>) -> Vec<IpNet> {
         .collect()
 }
 
-fn network(text: &Spanned<&str>, notes: &mut Notes<'_>) -> Option<IpNet> {
-    let written = *text.get_ref();
-    let Ok(net) = written.parse::<IpNet>() else {
-        let remedy = match written.parse::<std::net::IpAddr>() {
-            Ok(address) => format!("write \"{}\"", IpNet::from(address)),
-            Err(_) => "as in \"198.51.100.0/24\" or \"2001:db8::/32\"".to_owned(),
-        };
-        notes
-            .bad_value(
-                &text.span(),
-                format!("\"{}\" is no network", shown(written)),
-            )
-            .under(remedy);
-        return None;
-    };
-    if net.addr() != net.network() {
-        notes
-            .bad_value(
-                &text.span(),
-                format!("\"{}\" has address bits behind its prefix", shown(written)),
-            )
-            .under(format!(
-                "did you mean \"{}\" or \"{}\"?",
-                net.trunc(),
-                IpNet::from(net.addr())
-            ));
-        return None;
-    }
-    Some(net)
-}
-
 /// Checks the contacts; the first one's address is what partners are told.
 fn contacts(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<String> {
     const EVENTS: &[(&str, ())] = &[
@@ -404,11 +401,14 @@ fn contacts(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<String> {
 
 // === [access] ===
 
-fn access(root: &Table<'_>, notes: &mut Notes<'_>) -> Access {
+fn access(root: &Table<'_>, from_anywhere: bool, notes: &mut Notes<'_>) -> Access {
     let mut access = Access {
         inbox: VirtualPath::parse(b"/inbox").into_iter().collect(),
         sessions_max: limits::SSH_SESSIONS_PER_PARTNER_MAX,
         quota_bytes: None,
+        bytes_per_sec: None,
+        outbox: None,
+        legacy: None,
     };
     let Some(table) = root.table("access", "[access]", &ACCESS_KEYS, notes) else {
         return access;
@@ -438,7 +438,98 @@ fn access(root: &Table<'_>, notes: &mut Notes<'_>) -> Access {
     access.quota_bytes = table
         .size("quota", 1..=u64::MAX, notes)
         .map(Spanned::into_inner);
+    access.bytes_per_sec = table
+        .size("bytes_per_second", 1_000..=u64::MAX, notes)
+        .map(Spanned::into_inner);
+    access.outbox = outbox(&table, notes);
+    access.legacy = legacy(&table, from_anywhere, notes);
     access
+}
+
+fn outbox(access: &Table<'_>, notes: &mut Notes<'_>) -> Option<Outbox> {
+    let table = access.table("outbox", "outbox of [access]", &OUTBOX_KEYS, notes)?;
+    let store = table
+        .need_text("store", "store = \"lake\"", notes)
+        .and_then(|text| term(&text, "store", StoreName::parse, notes));
+    let prefix = table.need_text("prefix", "prefix = \"to-acme/\"", notes)?;
+    let written = *prefix.get_ref();
+    // What is below it is shown to the partner: it must be a folder, and one of its own.
+    let folders = written.strip_suffix('/').map(|rest| rest.split('/'));
+    let is_folder = folders.is_some_and(|mut folders| {
+        folders.all(|folder| {
+            !matches!(folder, "" | "." | "..")
+                && !folder.chars().any(|c| c.is_control() || c == '\\')
+        })
+    });
+    if !is_folder || written.len() > limits::KEY_BYTES_MAX {
+        notes
+            .bad_value(
+                &prefix.span(),
+                format!("\"{}\" cannot be the outbox", shown(written)),
+            )
+            .under("a folder of the store that ends in /, as in \"to-acme/\"");
+        return None;
+    }
+    Some(Outbox {
+        store: store?,
+        prefix: written.to_owned(),
+    })
+}
+
+fn legacy(access: &Table<'_>, from_anywhere: bool, notes: &mut Notes<'_>) -> Option<Legacy> {
+    let table = access.table("legacy", "legacy of [access]", &LEGACY_KEYS, notes)?;
+    if from_anywhere {
+        let span = access.key_span("legacy").unwrap_or_else(|| table.span());
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &span,
+                "`legacy` without `allow_from` would weaken the gateway for everybody",
+            )
+            .under("name the partner's networks in allow_from of [partner]");
+    }
+    let until = day(&table, "until", "until = 2027-03-31", notes);
+    if table.value("algorithms").is_none() {
+        notes.missing(&table, "algorithms", "algorithms = [\"ssh-rsa\"]");
+    }
+    let names = LEGACY_ALGORITHMS.map(|name| (name, name));
+    let algorithms = table.words("algorithms", &names, &[], notes)?;
+    Some(Legacy {
+        until: until?,
+        algorithms: algorithms
+            .into_inner()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+    })
+}
+
+/// A day without a time, as TOML writes dates.
+fn day(table: &Table<'_>, key: &str, example: &str, notes: &mut Notes<'_>) -> Option<Date> {
+    let Some(value) = table.value(key) else {
+        notes.missing(table, key, example);
+        return None;
+    };
+    let written = match value.get_ref() {
+        DeValue::Datetime(moment) => moment.to_string(),
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => {
+            table.wrong_type(key, value, "a date", notes);
+            return None;
+        }
+    };
+    let day = written.parse().ok();
+    if day.is_none() || written.len() != "2027-03-31".len() {
+        notes
+            .bad_value(&value.span(), format!("`{key}` is not one day"))
+            .under(format!("as in {example}"));
+        return None;
+    }
+    day
 }
 
 /// `/`, or one folder that is not one of the gateway's own.
@@ -515,6 +606,8 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
         .and_then(|text| term(&text, "store", StoreName::parse, notes));
     let key = key(table, pattern.as_ref(), notes);
     check_handling(table, notes);
+    let digest = table.word("digest", DIGESTS, &[], notes);
+    let folders = table.word("folders", FOLDERS, &[], notes);
     let same_content = table.word("same_content", SAME_CONTENT, &[], notes);
     let same_name = table.word("same_name", SAME_NAME, &[], notes);
     let bytes_max = table.size("max_size", 1..=limits::FILE_BYTES_CEILING, notes);
@@ -536,6 +629,8 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
         store: store?,
         key: key?,
         bytes_max: bytes_max.map_or(limits::FILE_BYTES_MAX, Spanned::into_inner),
+        digest: digest.map_or(DigestKind::Sha256, Spanned::into_inner),
+        folders: folders.map_or(Folders::None, Spanned::into_inner),
         same_content: same_content.map_or(SameContent::Known, Spanned::into_inner),
         same_name: same_name.map_or(SameName::Replace, Spanned::into_inner),
         contract: Arc::new(contract?),
@@ -544,6 +639,11 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
     Some((feed, spans))
 }
 
+const DIGESTS: &[(&str, DigestKind)] = &[
+    ("sha256", DigestKind::Sha256),
+    ("blake3", DigestKind::Blake3),
+];
+const FOLDERS: &[(&str, Folders)] = &[("none", Folders::None), ("any", Folders::Any)];
 const SAME_CONTENT: &[(&str, SameContent)] = &[
     ("known", SameContent::Known),
     ("reject", SameContent::Reject),
@@ -579,8 +679,6 @@ fn key(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> O
 /// Keys of the language whose other values come later: nothing is stored of them.
 fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
     table.word("on_finding", &[("reject", ())], &["hold", "split"], notes);
-    table.word("digest", &[("sha256", ())], &["blake3"], notes);
-    table.word("folders", &[("none", ())], &["any"], notes);
     table.word(
         "completeness",
         &[("close", ())],

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use jiff::civil::Date;
 use regex::Regex;
 
 use crate::policy::contract::Contract;
@@ -31,8 +32,63 @@ pub struct Policy {
     pub sessions_max: usize,
     /// Raw bytes in the spool, at most; `None`: only the gateway's own quota.
     pub quota_bytes: Option<u64>,
+    /// Bytes a session may send a second; `None`: [`crate::terms::limits::SSH_BYTES_PER_SEC_MAX`].
+    pub bytes_per_sec: Option<u64>,
+    /// What the partner may fetch; `None`: nothing.
+    pub outbox: Option<Outbox>,
+    /// Old algorithms for connections from [`Policy::allow_from`]; `None`: none.
+    pub legacy: Option<Legacy>,
     /// The feeds, in the policy's order; the first whose pattern matches takes the file.
     pub feeds: Vec<Arc<Feed>>,
+}
+
+/// Files the organisation leaves for a partner: objects of a store below a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbox {
+    /// Where they lie.
+    pub store: StoreName,
+    /// What their keys begin with; ends in `/`.
+    pub prefix: String,
+}
+
+/// Algorithms nobody should use any more, for one partner's networks and until a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Legacy {
+    /// The last day, in UTC.
+    pub until: Date,
+    /// Names as in SSH; all of [`LEGACY_ALGORITHMS`].
+    pub algorithms: Vec<String>,
+}
+
+/// What `legacy` may name: weak, but known to the SSH library.
+pub const LEGACY_ALGORITHMS: [&str; 9] = [
+    "ssh-rsa",
+    "diffie-hellman-group14-sha1",
+    "diffie-hellman-group1-sha1",
+    "diffie-hellman-group-exchange-sha1",
+    "aes256-cbc",
+    "aes192-cbc",
+    "aes128-cbc",
+    "hmac-sha1",
+    "hmac-sha1-etm@openssh.com",
+];
+
+/// Which digest of the bytes as sent stands in receipts and metadata, and finds duplicates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DigestKind {
+    /// BLAKE3, 32 bytes: several times cheaper.
+    Blake3,
+    /// SHA-256: partners can check it anywhere.
+    Sha256,
+}
+
+/// Whether partners may make folders in the inbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Folders {
+    /// Any, to any depth; the feed is found by the last part of the path.
+    Any,
+    /// None.
+    None,
 }
 
 /// One kind of file.
@@ -52,6 +108,10 @@ pub struct Feed {
     pub key: KeyTemplate,
     /// Largest file, bytes as sent.
     pub bytes_max: u64,
+    /// The digest of its files.
+    pub digest: DigestKind,
+    /// Whether its files may lie in folders of the partner's own.
+    pub folders: Folders,
     /// What the same content again means.
     pub same_content: SameContent,
     /// What the same name again means.
@@ -136,6 +196,12 @@ impl Policy {
     #[must_use]
     pub fn feed_for(&self, name: &str) -> Option<&Arc<Feed>> {
         self.feeds.iter().find(|feed| feed.pattern.is_match(name))
+    }
+
+    /// Some feed takes files from folders the partner made.
+    #[must_use]
+    pub fn takes_folders(&self) -> bool {
+        self.feeds.iter().any(|feed| feed.folders == Folders::Any)
     }
 
     /// The feed of this id.

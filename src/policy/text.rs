@@ -6,6 +6,7 @@
 
 use std::ops::{Range, RangeInclusive};
 
+use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -679,6 +680,38 @@ pub(crate) fn word_of<T: Copy>(
         .perhaps(near)
         .advise(format!("this version has: {}", names.join(", ")));
     None
+}
+
+/// A network as in `198.51.100.0/24`, without address bits behind its prefix.
+pub(crate) fn network(text: &Spanned<&str>, notes: &mut Notes<'_>) -> Option<IpNet> {
+    let written = *text.get_ref();
+    let Ok(net) = written.parse::<IpNet>() else {
+        let remedy = match written.parse::<std::net::IpAddr>() {
+            Ok(address) => format!("write \"{}\"", IpNet::from(address)),
+            Err(_) => "as in \"198.51.100.0/24\" or \"2001:db8::/32\"".to_owned(),
+        };
+        notes
+            .bad_value(
+                &text.span(),
+                format!("\"{}\" is no network", shown(written)),
+            )
+            .under(remedy);
+        return None;
+    };
+    if net.addr() != net.network() {
+        notes
+            .bad_value(
+                &text.span(),
+                format!("\"{}\" has address bits behind its prefix", shown(written)),
+            )
+            .under(format!(
+                "did you mean \"{}\" or \"{}\"?",
+                net.trunc(),
+                IpNet::from(net.addr())
+            ));
+        return None;
+    }
+    Some(net)
 }
 
 /// Notes every text that stands in the list a second time.

@@ -1,40 +1,45 @@
 //! Rank 8: SSH. Listeners, limits in front of russh, one task per connection, a drain at the end.
 //!
-//! Files: `socket` (what russh reads and writes), `session` (what russh reports, translated),
-//! `sftp` (a file channel), `lane` and `outbox` (its waiting requests and replies), `quota` (what a
-//! connection may have open). russh is used nowhere else. A panic or an attack ends the one
+//! Files: `door` and `proxy` (who may begin to talk), `algorithms` (what is negotiated), `socket` (what russh reads and writes),
+//! `session` (what russh reports, translated), `sftp` (a file channel), `lane` and `outbox` (its
+//! waiting requests and replies), `quota` (what a connection may have open). russh is used nowhere else. A panic or an attack ends the one
 //! connection it happens on.
 
+mod algorithms;
 pub mod client;
+mod door;
 mod lane;
 mod outbox;
+mod proxy;
 mod quota;
 mod session;
 mod sftp;
 mod socket;
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use russh::keys::{Algorithm, PrivateKey};
-use russh::server::{Config, Handle, RunningSession, run_stream};
-use russh::{Disconnect, MethodKind, MethodSet, Preferred, SshId, cipher, compression};
+use ipnet::IpNet;
+use russh::Disconnect;
+use russh::keys::PrivateKey;
+use russh::server::{Handle, RunningSession, run_stream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, interval, sleep, timeout};
 
+use crate::authority::penalties::Offence;
 use crate::authority::{Authority, Identity};
 use crate::config::SshConfig;
 use crate::intake::Intake;
+use crate::ssh::algorithms::Algorithms;
+use crate::ssh::door::{Door, TurnedAway, Unproven};
 use crate::ssh::session::{Conversation, Login, Pulse};
-use crate::ssh::socket::{Knife, Socket};
-use crate::telemetry::Event;
+use crate::ssh::socket::{Knife, Socket, Valve};
+use crate::telemetry::{ConnectionResult, Event, Limit, Metrics, Rng};
 use crate::terms::clock::Clock;
 use crate::terms::path::quoted;
 
@@ -44,8 +49,12 @@ pub struct SshSettings {
     pub host_keys: Vec<PrivateKey>,
     /// `[ssh]`
     pub config: SshConfig,
-    /// For dates in listings.
+    /// For dates in listings, and for penalties.
     pub clock: Arc<dyn Clock>,
+    /// Decides who is dropped while places are scarce.
+    pub rng: Rng,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Time given to running transfers when the gateway is told to stop, milliseconds.
     pub drain_ms: u64,
 }
@@ -66,39 +75,16 @@ struct Services {
     authority: Authority,
     intake: Intake,
     clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    door: Arc<Door>,
+    algorithms: Algorithms,
+    /// Load balancers whose PROXY header is believed.
+    proxies: Vec<IpNet>,
     banner: String,
     stopping: watch::Receiver<bool>,
     /// Never used to send: as long as one is held, somebody still works.
     #[expect(dead_code, reason = "its end is what is waited for")]
     alive: mpsc::Sender<Infallible>,
-}
-
-/// Counts connections that have not logged in.
-struct Lobby {
-    places: usize,
-    places_per_source: usize,
-    taken: Mutex<Taken>,
-}
-
-#[derive(Default)]
-struct Taken {
-    all: usize,
-    by_source: HashMap<IpAddr, usize>,
-}
-
-/// One place in the lobby; free again when dropped.
-struct Unproven {
-    lobby: Arc<Lobby>,
-    source: IpAddr,
-}
-
-/// Why a connection is turned away at the door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-enum Crowded {
-    #[error("too many connections without login")]
-    All,
-    #[error("too many connections without login from this source")]
-    Source,
 }
 
 /// A connection and the means to end it. Dropped, it is cut.
@@ -112,6 +98,17 @@ struct Connection {
     patience: Patience,
 }
 
+/// How a connection came in.
+enum Entrance {
+    /// It speaks for itself.
+    Known { source: IpAddr, place: Unproven },
+    /// Its PROXY header will tell.
+    Proxied {
+        proxy: IpAddr,
+        waiting: OwnedSemaphorePermit,
+    },
+}
+
 /// How long things may take.
 #[derive(Clone, Copy)]
 struct Patience {
@@ -123,16 +120,8 @@ struct Patience {
     drain: Duration,
 }
 
-/// Where the gateway version is shown to the world.
-const SERVER_ID: &str = concat!("SSH-2.0-sallyport_", env!("CARGO_PKG_VERSION"));
-/// Bytes a client may send on one channel ahead of us.
-const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-/// Longest channel message taken; longer ones than a TCP packet gain nothing.
-const CHANNEL_PACKET_BYTES: u32 = 65_535;
-/// Messages waiting for a session; each is at most one packet of the client's choice.
-const SESSION_QUEUE: usize = 32;
-/// A peer that is gone without a word is noticed after four of these.
-const KEEPALIVE: Duration = Duration::from_mins(1);
+/// What OpenSSH says to a source with a penalty.
+const NOT_NOW: &[u8] = b"Not allowed at this time\r\n";
 /// How often a session is judged anew without an occasion: keys expire by themselves.
 const JUDGE_EVERY: Duration = Duration::from_secs(10);
 /// How often a draining connection is asked whether it is done.
@@ -166,16 +155,24 @@ pub async fn serve(
         idle: Duration::from_millis(settings.config.idle_ms),
         drain: Duration::from_millis(settings.drain_ms),
     };
-    let lobby = Arc::new(Lobby::new(&settings.config));
+    let door = Door::new(
+        &settings.config,
+        Arc::clone(&settings.clock),
+        settings.rng.clone(),
+    );
+    let algorithms = Algorithms::new(settings.host_keys, &settings.config);
     let services = Arc::new(Services {
         authority,
         intake,
         clock: settings.clock,
+        metrics: settings.metrics,
+        door: Arc::new(door),
+        algorithms,
+        proxies: settings.config.proxy_protocol_from.clone(),
         banner: settings.config.banner.clone(),
         stopping: shutdown.clone(),
         alive,
     });
-    let config = Arc::new(russh_config(settings.host_keys, &settings.config));
 
     let mut connections = JoinSet::new();
     let (mut acceptors, mut accepted) = accept_on(listeners);
@@ -185,18 +182,10 @@ pub async fn serve(
             () = stopped(&mut stop) => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => report(ended),
             Some((stream, peer)) = accepted.recv() => {
-                let source = peer.ip().to_canonical();
-                match lobby.enter(source) {
-                    Err(crowded) => tracing::info!(
-                        event = Event::ConnectionRefused.as_str(),
-                        client.address = %source,
-                        why = %crowded,
-                    ),
-                    Ok(place) => {
-                        let services = Arc::clone(&services);
-                        let config = Arc::clone(&config);
-                        connections.spawn(converse(services, config, stream, source, place, patience));
-                    }
+                let peer = peer.ip().to_canonical();
+                if let Some(entrance) = services.admit(&stream, peer) {
+                    let services = Arc::clone(&services);
+                    connections.spawn(converse(services, stream, entrance, patience));
                 }
             }
         }
@@ -271,18 +260,36 @@ async fn stopped(shutdown: &mut watch::Receiver<bool>) {
 /// One connection from its first byte to its last.
 async fn converse(
     services: Arc<Services>,
-    config: Arc<Config>,
-    stream: TcpStream,
-    source: IpAddr,
-    place: Unproven,
+    mut stream: TcpStream,
+    entrance: Entrance,
     patience: Patience,
 ) {
     let mut grace = pin!(sleep(patience.grace));
     let mut stop = services.stopping.clone();
+    let (source, place) = match entrance {
+        Entrance::Known { source, place } => (source, place),
+        Entrance::Proxied { proxy, waiting } => {
+            let header = tokio::select! {
+                header = proxy::read_header(&mut stream) => header,
+                () = &mut grace => return services.log_failed(proxy, "no PROXY header in time"),
+                () = stopped(&mut stop) => return,
+            };
+            let source = match header {
+                Ok(source) => source.map_or(proxy, |source| source.to_canonical()),
+                Err(bad) => return services.log_failed(proxy, &bad.to_string()),
+            };
+            drop(waiting);
+            let Some(place) = services.place(&stream, source) else {
+                return;
+            };
+            (source, place)
+        }
+    };
     if let Err(e) = stream.set_nodelay(true) {
-        return log_failed(source, &e.to_string());
+        return services.log_failed(source, &e.to_string());
     }
-    let (socket, knife) = Socket::new(stream);
+    let valve = Arc::new(Valve::default());
+    let (socket, knife) = Socket::new(stream, Arc::clone(&valve));
     let (login, logged_in) = oneshot::channel();
     let pulse = Arc::new(Pulse::default());
     let handler = Conversation::new(
@@ -291,13 +298,16 @@ async fn converse(
         Arc::clone(&pulse),
         place,
         login,
+        valve,
     );
+    let legacy = services.authority.legacy_algorithms(source);
+    let config = services.algorithms.with(legacy);
     let running = tokio::select! {
         started = run_stream(config, socket, handler) => match started {
             Ok(running) => running,
-            Err(e) => return log_failed(source, &e.to_string()),
+            Err(e) => return services.end_unproven(source, &pulse, &algorithms::failure(&e)),
         },
-        () = &mut grace => return log_failed(source, "no login within the grace time"),
+        () = &mut grace => return services.too_slow(source),
         () = stopped(&mut stop) => return,
     };
     let connection = Connection {
@@ -312,55 +322,81 @@ async fn converse(
     connection.attend(logged_in, grace, stop).await;
 }
 
-fn log_failed(source: IpAddr, why: &str) {
-    tracing::info!(
-        event = Event::ConnectionFailed.as_str(),
-        client.address = %source,
-        why = quoted(why, 200),
-    );
-}
+// === impl Services ===
 
-/// The algorithms and bounds russh works with.
-fn russh_config(host_keys: Vec<PrivateKey>, config: &SshConfig) -> Config {
-    let mut keys = Preferred::DEFAULT.key.into_owned();
-    // SHA-1. The list is what clients are told; a key offered with it is refused as well.
-    keys.retain(|algorithm| !matches!(algorithm, Algorithm::Rsa { hash: None }));
-    keys.push(Algorithm::SkEd25519);
-    // Sessions end by `Connection::accompany`, with a reason; this is for a peer that takes nothing.
-    let stuck = Duration::from_millis(config.idle_ms) + 3 * JUDGE_EVERY;
-    Config {
-        server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
-        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
-        auth_rejection_time: Duration::from_secs(1),
-        // Every client begins with "none" to learn the methods: no guess, no punishment.
-        auth_rejection_time_initial: Some(Duration::ZERO),
-        keys: host_keys,
-        // The first "none" counts as an attempt.
-        max_auth_attempts: config.auth_tries.saturating_add(1),
-        window_size: WINDOW_BYTES,
-        maximum_packet_size: CHANNEL_PACKET_BYTES,
-        // Channels are served by callbacks; their queues are closed at once.
-        channel_buffer_size: 1,
-        event_buffer_size: SESSION_QUEUE,
-        // kex stays russh's list: it holds the names that switch strict key exchange on.
-        preferred: Preferred {
-            key: Cow::Owned(keys),
-            cipher: Cow::Owned(vec![
-                cipher::AES_128_GCM,
-                cipher::AES_256_GCM,
-                cipher::CHACHA20_POLY1305,
-                cipher::AES_256_CTR,
-                cipher::AES_192_CTR,
-                cipher::AES_128_CTR,
-            ]),
-            compression: Cow::Owned(vec![compression::NONE]),
-            ..Preferred::DEFAULT
-        },
-        inactivity_timeout: Some(stuck),
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 3,
-        nodelay: true,
-        ..Config::default()
+impl Services {
+    /// A connection just accepted: a place for it, or the way to one. `None`: it was turned away.
+    fn admit(&self, stream: &TcpStream, peer: IpAddr) -> Option<Entrance> {
+        if self.proxies.iter().any(|net| net.contains(&peer)) {
+            return match self.door.wait_outside() {
+                Ok(waiting) => Some(Entrance::Proxied {
+                    proxy: peer,
+                    waiting,
+                }),
+                Err(why) => {
+                    self.turn_away(stream, peer, why);
+                    None
+                }
+            };
+        }
+        let place = self.place(stream, peer)?;
+        Some(Entrance::Known {
+            source: peer,
+            place,
+        })
+    }
+
+    fn place(&self, stream: &TcpStream, source: IpAddr) -> Option<Unproven> {
+        match self.door.enter(source) {
+            Ok(place) => Some(place),
+            Err(why) => {
+                self.turn_away(stream, source, why);
+                None
+            }
+        }
+    }
+
+    fn turn_away(&self, stream: &TcpStream, source: IpAddr, why: TurnedAway) {
+        self.metrics.connection(why.result());
+        tracing::info!(
+            event = Event::ConnectionRefused.as_str(),
+            client.address = %source,
+            why = %why,
+        );
+        // As OpenSSH says it; a line before the version is allowed (RFC 4253 section 4.2). Whether
+        // it arrives is nobody's worry.
+        let _said = stream.try_write(NOT_NOW);
+    }
+
+    /// A connection ended before anybody was known.
+    fn end_unproven(&self, source: IpAddr, pulse: &Pulse, why: &str) {
+        self.door.note(
+            source,
+            if pulse.was_denied() {
+                Offence::LoginFailed
+            } else {
+                Offence::NoLogin
+            },
+        );
+        if why.contains(socket::TOO_MUCH) {
+            self.metrics.limit_reached(Limit::HandshakeBytes);
+        }
+        self.log_failed(source, why);
+    }
+
+    fn too_slow(&self, source: IpAddr) {
+        self.door.note(source, Offence::GraceOver);
+        self.metrics.limit_reached(Limit::LoginGrace);
+        self.log_failed(source, "no login within the grace time");
+    }
+
+    fn log_failed(&self, source: IpAddr, why: &str) {
+        self.metrics.connection(ConnectionResult::HandshakeFailed);
+        tracing::info!(
+            event = Event::ConnectionFailed.as_str(),
+            client.address = %source,
+            why = quoted(why, 1000),
+        );
     }
 }
 
@@ -375,11 +411,11 @@ impl Connection {
     ) {
         let login = tokio::select! {
             ended = &mut self.running => {
-                let why = ended.map_or_else(|e| e.to_string(), |()| "no login".to_owned());
-                return log_failed(self.source, &why);
+                let why = self.end_of(ended.map(|()| "no login"));
+                return self.services.end_unproven(self.source, &self.pulse, &why);
             }
             login = logged_in => login,
-            () = grace => return log_failed(self.source, "no login within the grace time"),
+            () = grace => return self.services.too_slow(self.source),
             () = stopped(&mut stop) => return,
         };
         let Ok(Login::Opened(who)) = login else {
@@ -387,6 +423,7 @@ impl Connection {
             let _left = timeout(LAST_WORD, &mut self.running).await;
             return;
         };
+        self.services.metrics.connection(ConnectionResult::Ok);
         let why = self.accompany(&who, stop).await;
         tracing::info!(
             event = Event::SessionClosed.as_str(),
@@ -404,7 +441,7 @@ impl Connection {
         let mut quiet = Duration::ZERO;
         loop {
             tokio::select! {
-                ended = &mut self.running => return end_of(ended),
+                ended = &mut self.running => return self.end_of(ended.map(|()| "the client left")),
                 () = stopped(&mut stop) => return self.drain().await,
                 Ok(()) = changed.changed() => {}
                 _ = occasion.tick() => {
@@ -422,6 +459,7 @@ impl Connection {
                 return refused.to_string();
             }
             if quiet >= self.patience.idle {
+                self.services.metrics.limit_reached(Limit::Idle);
                 self.say_goodbye("nothing was asked for a while: connect again when needed")
                     .await;
                 return "idle".to_owned();
@@ -438,7 +476,7 @@ impl Connection {
             }
         };
         tokio::select! {
-            ended = &mut self.running => return end_of(ended),
+            ended = &mut self.running => return self.end_of(ended.map(|()| "the client left")),
             _ = timeout(self.patience.drain, at_rest) => {}
         }
         self.say_goodbye("the gateway is restarting: connect again in a minute")
@@ -457,6 +495,19 @@ impl Connection {
         self.cut();
     }
 
+    /// Why the connection ended. A panic is a defect of ours, and its source is kept away for a
+    /// while: whatever it sent must not take the gateway down by repetition.
+    fn end_of(&self, ended: Result<&str, russh::Error>) -> String {
+        match ended {
+            Ok(why) => why.to_owned(),
+            Err(russh::Error::Join(_)) => {
+                self.services.door.note(self.source, Offence::Crashed);
+                "a defect of sallyport: the panic stands above in the log".to_owned()
+            }
+            Err(e) => algorithms::failure(&e),
+        }
+    }
+
     fn cut(&mut self) {
         if let Some(knife) = self.knife.take() {
             knife.cut();
@@ -470,86 +521,11 @@ impl Drop for Connection {
     }
 }
 
-fn end_of(ended: Result<(), russh::Error>) -> String {
-    match ended {
-        Ok(()) => "the client left".to_owned(),
-        Err(russh::Error::Join(_)) => {
-            "a defect of sallyport: the panic stands above in the log".to_owned()
-        }
-        Err(e) => e.to_string(),
-    }
-}
-
-// === impl Lobby ===
-
-impl Lobby {
-    fn new(config: &SshConfig) -> Self {
-        Self {
-            places: config.unauthenticated,
-            places_per_source: config.unauthenticated_per_source,
-            taken: Mutex::default(),
-        }
-    }
-
-    fn enter(self: &Arc<Self>, source: IpAddr) -> Result<Unproven, Crowded> {
-        let source = neighbourhood(source);
-        let mut taken = self.taken();
-        if taken.all >= self.places {
-            return Err(Crowded::All);
-        }
-        let here = taken.by_source.entry(source).or_default();
-        if *here >= self.places_per_source {
-            // With no place at all the entry is new and must not stay.
-            let none = *here == 0;
-            if none {
-                taken.by_source.remove(&source);
-            }
-            return Err(Crowded::Source);
-        }
-        *here += 1;
-        taken.all += 1;
-        Ok(Unproven {
-            lobby: Arc::clone(self),
-            source,
-        })
-    }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        // Counts are whole after every statement, so a poisoned lock still guards good data.
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Unproven ===
-
-impl Drop for Unproven {
-    fn drop(&mut self) {
-        let mut taken = self.lobby.taken();
-        taken.all = taken.all.saturating_sub(1);
-        if let Some(here) = taken.by_source.get_mut(&self.source) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                taken.by_source.remove(&self.source);
-            }
-        }
-    }
-}
-
-/// Who shares a fate: one IPv4 address, or one IPv6 /64, as one customer gets it.
-fn neighbourhood(source: IpAddr) -> IpAddr {
-    match source.to_canonical() {
-        IpAddr::V4(v4) => IpAddr::V4(v4),
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use russh::{kex, mac};
-
     use super::*;
 
-    fn ssh_config() -> SshConfig {
+    pub(super) fn ssh_config() -> SshConfig {
         SshConfig {
             listen: Vec::new(),
             host_keys: Vec::new(),
@@ -559,100 +535,8 @@ mod tests {
             unauthenticated_per_source: 2,
             unauthenticated: 3,
             auth_tries: 6,
+            proxy_protocol_from: Vec::new(),
+            penalty_exempt: Vec::new(),
         }
-    }
-
-    #[test]
-    fn strict_key_exchange_and_extension_info_are_offered() {
-        let config = russh_config(Vec::new(), &ssh_config());
-        for name in [
-            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
-            kex::EXTENSION_SUPPORT_AS_SERVER,
-        ] {
-            assert!(config.preferred.kex.contains(&name), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn nothing_weak_and_no_compression_is_offered() {
-        let config = russh_config(Vec::new(), &ssh_config());
-        let names = |list: Vec<String>| list.join(",");
-        let kex = names(
-            config
-                .preferred
-                .kex
-                .iter()
-                .map(|n| n.as_ref().to_owned())
-                .collect(),
-        );
-        let cipher = names(
-            config
-                .preferred
-                .cipher
-                .iter()
-                .map(|n| n.as_ref().to_owned())
-                .collect(),
-        );
-        let mac = names(
-            config
-                .preferred
-                .mac
-                .iter()
-                .map(|n| n.as_ref().to_owned())
-                .collect(),
-        );
-        let key = names(
-            config
-                .preferred
-                .key
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
-        );
-        assert_eq!(
-            cipher,
-            "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
-             aes256-ctr,aes192-ctr,aes128-ctr"
-        );
-        assert!(
-            !kex.contains("sha1") && !mac.contains("sha1"),
-            "{kex} {mac}"
-        );
-        assert!(!config.preferred.mac.contains(&mac::NONE));
-        assert!(
-            key.split(',')
-                .all(|name| name != "ssh-rsa" && name != "ssh-dss"),
-            "{key}"
-        );
-        assert!(key.contains("sk-ssh-ed25519@openssh.com") && key.contains("rsa-sha2-512"));
-        assert_eq!(config.preferred.compression[..], [compression::NONE]);
-        assert_eq!(config.methods[..], [MethodKind::PublicKey]);
-    }
-
-    #[test]
-    fn the_lobby_has_places_for_all_and_for_one_source_and_gets_them_back() {
-        let lobby = Arc::new(Lobby::new(&ssh_config()));
-        let from = |text: &str| text.parse::<IpAddr>().unwrap();
-        let first = lobby.enter(from("2001:db8::1")).map_err(drop).unwrap();
-        let _second = lobby.enter(from("2001:db8::ffff:2")).map_err(drop).unwrap();
-        assert_eq!(
-            lobby.enter(from("2001:db8::3")).err(),
-            Some(Crowded::Source)
-        );
-        let _third = lobby.enter(from("2001:db8:0:1::1")).map_err(drop).unwrap();
-        assert_eq!(lobby.enter(from("192.0.2.1")).err(), Some(Crowded::All));
-        drop(first);
-        assert!(lobby.enter(from("2001:db8::3")).is_ok());
-        assert_eq!(lobby.taken().by_source.len(), 2);
-    }
-
-    #[test]
-    fn an_ipv4_address_inside_ipv6_is_the_ipv4_address() {
-        let from = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(neighbourhood(from("::ffff:192.0.2.9")), from("192.0.2.9"));
-        assert_eq!(
-            neighbourhood(from("2001:db8:1:2:3:4:5:6")),
-            from("2001:db8:1:2::")
-        );
     }
 }

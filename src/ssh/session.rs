@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,11 +21,13 @@ use tokio::time::timeout;
 
 use crate::authority::{Identity, SessionSlot};
 use crate::ledger::submissions::Origin;
+use crate::ssh::Services;
+use crate::ssh::door::Unproven;
 use crate::ssh::outbox::stderr_line;
 use crate::ssh::quota::OpenFiles;
 use crate::ssh::sftp::{Broken, FileChannel, FileDesk};
-use crate::ssh::{Services, Unproven};
-use crate::telemetry::Event;
+use crate::ssh::socket::Valve;
+use crate::telemetry::{AuthMethod, AuthResult, Event, Limit};
 use crate::terms::limits;
 use crate::terms::path::quoted;
 
@@ -40,12 +42,15 @@ pub(super) struct Conversation {
     files: Arc<OpenFiles>,
     /// Channels opened since the connection began.
     opened: usize,
+    /// Opened wide at login.
+    valve: Arc<Valve>,
 }
 
 /// Signs of life, for the task that watches the connection.
 #[derive(Default)]
 pub(super) struct Pulse {
     beats: AtomicU64,
+    denied: AtomicBool,
     desks: Mutex<Vec<Weak<FileDesk>>>,
 }
 
@@ -96,6 +101,7 @@ impl Conversation {
         pulse: Arc<Pulse>,
         place: Unproven,
         login: oneshot::Sender<Login>,
+        valve: Arc<Valve>,
     ) -> Self {
         Self {
             services,
@@ -109,22 +115,32 @@ impl Conversation {
             channels: HashMap::new(),
             files: Arc::default(),
             opened: 0,
+            valve,
         }
     }
 
-    /// The gate's answer about a key. SHA-1 signatures are refused whoever makes them.
+    /// The gate's answer about a key. SHA-1 signatures are refused, unless a policy allows them.
     fn judge(&self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Identity> {
-        if matches!(algorithm, Algorithm::Rsa { hash: None }) {
-            self.log_denied(user, "authority.sha1-signature", "ssh-rsa with SHA-1");
+        let is_sha1 = matches!(algorithm, Algorithm::Rsa { hash: None });
+        let authority = &self.services.authority;
+        if is_sha1 && !authority.may_sign_with_sha1(user, self.source) {
+            self.deny(user, "authority.sha1-signature", "ssh-rsa with SHA-1");
             return None;
         }
         match self.services.authority.login(user, key, self.source) {
             Ok(identity) => Some(identity),
             Err(refused) => {
-                self.log_denied(user, refused.code, &refused.why);
+                self.deny(user, refused.code, &refused.why);
                 None
             }
         }
+    }
+
+    fn deny(&self, user: &str, code: &str, why: &str) {
+        self.pulse.denied.store(true, Ordering::Relaxed);
+        let metrics = &self.services.metrics;
+        metrics.auth_attempt(AuthMethod::PublicKey, AuthResult::Denied);
+        self.log_denied(user, code, why);
     }
 
     fn log_denied(&self, user: &str, code: &str, why: &str) {
@@ -171,6 +187,11 @@ impl Conversation {
             why = %broken,
         );
         self.channels.remove(&channel);
+        self.services.metrics.limit_reached(match broken {
+            Broken::Overrun(limits::SFTP_PENDING_MAX) => Limit::Requests,
+            Broken::Overrun(_) => Limit::Output,
+            Broken::Unreadable(_) => Limit::Packet,
+        });
         match broken {
             Broken::Overrun(_) => session.close(channel),
             Broken::Unreadable(_) => {
@@ -254,6 +275,10 @@ impl Handler for Conversation {
             return Err(Error::Inconsistent);
         };
         drop(place.take());
+        let metrics = &self.services.metrics;
+        metrics.auth_attempt(AuthMethod::PublicKey, AuthResult::Ok);
+        let rate = self.services.authority.bytes_per_sec(&who);
+        self.valve.open(rate);
         match self.services.authority.admit(&who) {
             Ok(slot) => {
                 tracing::info!(
@@ -270,6 +295,7 @@ impl Handler for Conversation {
                 Ok(())
             }
             Err(refused) => {
+                metrics.limit_reached(Limit::Sessions);
                 self.log_denied(who.partner.as_str(), refused.code, &refused.why);
                 let _ending = login.send(Login::TurnedAway);
                 session.disconnect(Disconnect::TooManyConnections, &refused.told, "en")
@@ -288,6 +314,7 @@ impl Handler for Conversation {
         self.pulse.beat();
         self.channels.retain(|_, line| !line.is_over());
         if self.channels.len() >= limits::SSH_CHANNELS_MAX || self.opened >= CHANNELS_EVER_MAX {
+            self.services.metrics.limit_reached(Limit::Channels);
             reply.reject(ChannelOpenFailure::ResourceShortage).await;
             return Ok(());
         }
@@ -631,6 +658,11 @@ impl Pulse {
     /// Changes whenever the client did something.
     pub(super) fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)
+    }
+
+    /// A login was refused.
+    pub(super) fn was_denied(&self) -> bool {
+        self.denied.load(Ordering::Relaxed)
     }
 
     /// A channel has begun what would be lost.

@@ -9,15 +9,22 @@
 //! moment, before the socket is asked, everything written goes out; if the socket does not take
 //! it, the task is woken when it does and asks again. Writing out never waits for the peer to
 //! send, and 64 KiB are never exceeded.
+//!
+//! What comes in passes a [`Valve`]: few bytes before login, a bounded stream after it.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
+use tokio::time::{Duration, Instant, Sleep, sleep_until};
+
+use crate::terms::limits;
 
 /// A buffered stream that can be cut from outside. Both buffers are given back when it idles.
 #[derive(Debug)]
@@ -33,6 +40,25 @@ pub(super) struct Socket<S> {
     output: Vec<u8>,
     sent: usize,
     cut: Cut,
+    valve: Arc<Valve>,
+    /// Bytes read before the valve was opened.
+    unproven: usize,
+    pace: Pace,
+}
+
+/// How much may come in: shared with who knows when the login is done.
+#[derive(Debug, Default)]
+pub(super) struct Valve {
+    /// Bytes a second; 0: nobody has logged in yet.
+    per_sec: AtomicU64,
+}
+
+/// A bucket that holds what one second brings.
+#[derive(Debug)]
+struct Pace {
+    left: u64,
+    filled_at: Instant,
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +79,65 @@ pub(super) struct Knife(oneshot::Sender<()>);
 const CHATTER_BYTES: usize = 16 * 1024;
 const READ_BYTES: usize = 128 * 1024;
 const WRITE_BYTES: usize = 64 * 1024;
+/// Between two looks whether the bucket has something again.
+const PACE_STEP: Duration = Duration::from_millis(2);
+pub(super) const TOO_MUCH: &str = "more than 1 MiB before login";
+
+// === impl Valve ===
+
+impl Valve {
+    /// The login is done: from now on `per_sec` bytes a second, at least one.
+    pub(super) fn open(&self, per_sec: u64) {
+        self.per_sec.store(per_sec.max(1), Ordering::Relaxed);
+    }
+
+    /// `None` before login.
+    fn rate(&self) -> Option<u64> {
+        Some(self.per_sec.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+}
+
+// === impl Pace ===
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            left: 0,
+            filled_at: Instant::now(),
+            waiting: None,
+        }
+    }
+
+    /// Ready when something may be read.
+    fn poll_ready(&mut self, rate: u64, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(waiting) = &mut self.waiting {
+            ready!(waiting.as_mut().poll(cx));
+            self.waiting = None;
+        }
+        if self.left > 0 {
+            return Poll::Ready(());
+        }
+        let now = Instant::now();
+        if self.fill(rate, now) {
+            return Poll::Ready(());
+        }
+        let mut waiting = Box::pin(sleep_until(now + PACE_STEP));
+        let woken = waiting.as_mut().poll(cx);
+        self.waiting = Some(waiting);
+        woken
+    }
+
+    /// Puts into the empty bucket what has come since it was last filled.
+    fn fill(&mut self, rate: u64, now: Instant) -> bool {
+        let passed = now.duration_since(self.filled_at).as_micros();
+        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
+        self.left = (passed.saturating_mul(rate) / 1_000_000).min(rate);
+        if self.left > 0 {
+            self.filled_at = now;
+        }
+        self.left > 0
+    }
+}
 
 // === impl Knife ===
 
@@ -67,7 +152,7 @@ impl Knife {
 // === impl Socket ===
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    pub(super) fn new(stream: S) -> (Self, Knife) {
+    pub(super) fn new(stream: S, valve: Arc<Valve>) -> (Self, Knife) {
         let (knife, cut) = oneshot::channel();
         let socket = Self {
             stream,
@@ -77,8 +162,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             output: Vec::new(),
             sent: 0,
             cut: Cut::Possible(cut),
+            valve,
+            unproven: 0,
+            pace: Pace::new(),
         };
         (socket, Knife(knife))
+    }
+
+    /// Ready when the valve lets something through.
+    fn poll_valve(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self.valve.rate() {
+            Some(rate) => self.pace.poll_ready(rate, cx),
+            None => Poll::Ready(()),
+        }
+    }
+
+    /// Counts what was read.
+    fn took(&mut self, count: usize) -> io::Result<()> {
+        self.last_read = count;
+        if self.valve.rate().is_some() {
+            let bytes = u64::try_from(count).unwrap_or(u64::MAX);
+            self.pace.left = self.pace.left.saturating_sub(bytes);
+            return Ok(());
+        }
+        self.unproven = self.unproven.saturating_add(count);
+        if self.unproven > limits::SSH_HANDSHAKE_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, TOO_MUCH));
+        }
+        Ok(())
     }
 
     /// Fails once the knife has fallen, and wakes the caller when it does.
@@ -121,10 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         self.input.reserve(want);
         let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
         match read {
-            Poll::Ready(count) => {
-                self.last_read = count?;
-                Poll::Ready(Ok(()))
-            }
+            Poll::Ready(count) => Poll::Ready(self.took(count?)),
             Poll::Pending => {
                 if self.last_read < CHATTER_BYTES {
                     self.idle = true;
@@ -159,12 +267,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
             if let Poll::Ready(Err(e)) = this.poll_drain(cx) {
                 return Poll::Ready(Err(e));
             }
+            ready!(this.poll_valve(cx));
             if this.idle {
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
                 this.idle = false;
-                this.last_read = buf.filled().len() - before;
-                return Poll::Ready(Ok(()));
+                let count = buf.filled().len() - before;
+                return Poll::Ready(this.took(count));
             }
             ready!(this.poll_fill(cx))?;
         }
@@ -222,8 +331,61 @@ mod tests {
 
     fn pair(bytes: usize) -> (Socket<DuplexStream>, Knife, DuplexStream) {
         let (near, far) = duplex(bytes);
-        let (socket, knife) = Socket::new(near);
+        let valve = Valve::default();
+        valve.open(u64::MAX);
+        let (socket, knife) = Socket::new(near, Arc::new(valve));
         (socket, knife, far)
+    }
+
+    #[tokio::test]
+    async fn before_login_a_mebibyte_is_enough() {
+        let (near, mut far) = duplex(256 * 1024);
+        let (mut socket, _knife) = Socket::new(near, Arc::default());
+        let sending = async {
+            // It fails when the reader gives up.
+            drop(
+                far.write_all(&vec![1; 2 * limits::SSH_HANDSHAKE_BYTES_MAX])
+                    .await,
+            );
+            drop(far);
+        };
+        let mut got = Vec::new();
+        let ((), read) = tokio::join!(sending, async {
+            let read = socket.read_to_end(&mut got).await;
+            drop(socket);
+            read
+        });
+        assert_eq!(read.unwrap_err().to_string(), TOO_MUCH);
+        assert!(got.len() <= limits::SSH_HANDSHAKE_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn after_login_a_second_brings_the_agreed_bytes_and_no_more_are_saved_up() {
+        let mut pace = Pace::new();
+        let begun = pace.filled_at;
+        let mut got = 0;
+        for ms in 1..=3_000 {
+            if pace.fill(1_000_000, begun + Duration::from_millis(ms)) {
+                got += pace.left;
+                pace.left = 0;
+            }
+        }
+        assert_eq!(got, 3_000_000);
+        assert!(!pace.fill(1_000_000, begun + Duration::from_secs(3)));
+        assert!(pace.fill(1_000_000, begun + Duration::from_hours(1)));
+        assert_eq!(pace.left, 1_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_paced_stream_arrives_whole() {
+        let (near, mut far) = duplex(1024);
+        let valve = Arc::new(Valve::default());
+        let (mut socket, _knife) = Socket::new(near, Arc::clone(&valve));
+        valve.open(200_000);
+        let sent: Vec<u8> = (0..20_000).map(|n: u32| n.to_be_bytes()[3]).collect();
+        let (got, sending) = tokio::join!(read(&mut socket, sent.len()), far.write_all(&sent));
+        sending.unwrap();
+        assert_eq!(got, sent);
     }
 
     async fn read(stream: &mut (impl AsyncRead + Unpin), count: usize) -> Vec<u8> {

@@ -46,10 +46,39 @@ pub enum ConnectionResult {
     HandshakeFailed,
     /// `ok`
     Ok,
-    /// `refused_ip`
-    RefusedIp,
+    /// `refused_early`: dropped at random while places were scarce.
+    RefusedEarly,
     /// `refused_limit`
     RefusedLimit,
+    /// `refused_penalty`
+    RefusedPenalty,
+}
+
+/// A bound of sessions that somebody ran into, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `channels` of one connection.
+    Channels,
+    /// `files_rate`: files opened per second in one session.
+    FilesRate,
+    /// `handles` or uploads open on one connection.
+    Handles,
+    /// `handshake_bytes` before login.
+    HandshakeBytes,
+    /// `idle`: nothing was asked for a while.
+    Idle,
+    /// `login_grace`
+    LoginGrace,
+    /// `output`: replies nobody takes.
+    Output,
+    /// `packet`: an SFTP packet too long or too short.
+    Packet,
+    /// `requests` waiting on one channel.
+    Requests,
+    /// `sessions` of one partner.
+    Sessions,
+    /// `spool`: the quota of a partner, or of all.
+    Spool,
 }
 
 /// How somebody tried to log in, as a label.
@@ -104,6 +133,7 @@ struct Series {
     verdict_wait: Family<ByChannel, Histogram, fn() -> Histogram>,
     connections: Family<ByResult, Counter>,
     auth_attempts: Family<ByMethodResult, Counter>,
+    limits_reached: Family<ByLimit, Counter>,
     sessions: Family<ByKind, Gauge>,
     reload_successful: Gauge,
     reload_success_timestamp: Gauge,
@@ -147,6 +177,11 @@ struct ByMethodResult {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByLimit {
+    limit: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByKind {
     kind: &'static str,
 }
@@ -179,19 +214,53 @@ impl Channel {
 }
 
 impl ConnectionResult {
-    const ALL: [Self; 4] = [
+    const ALL: [Self; 5] = [
         Self::HandshakeFailed,
         Self::Ok,
-        Self::RefusedIp,
+        Self::RefusedEarly,
         Self::RefusedLimit,
+        Self::RefusedPenalty,
     ];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::HandshakeFailed => "handshake_failed",
             Self::Ok => "ok",
-            Self::RefusedIp => "refused_ip",
+            Self::RefusedEarly => "refused_early",
             Self::RefusedLimit => "refused_limit",
+            Self::RefusedPenalty => "refused_penalty",
+        }
+    }
+}
+
+impl Limit {
+    const ALL: [Self; 11] = [
+        Self::Channels,
+        Self::FilesRate,
+        Self::Handles,
+        Self::HandshakeBytes,
+        Self::Idle,
+        Self::LoginGrace,
+        Self::Output,
+        Self::Packet,
+        Self::Requests,
+        Self::Sessions,
+        Self::Spool,
+    ];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Channels => "channels",
+            Self::FilesRate => "files_rate",
+            Self::Handles => "handles",
+            Self::HandshakeBytes => "handshake_bytes",
+            Self::Idle => "idle",
+            Self::LoginGrace => "login_grace",
+            Self::Output => "output",
+            Self::Packet => "packet",
+            Self::Requests => "requests",
+            Self::Sessions => "sessions",
+            Self::Spool => "spool",
         }
     }
 }
@@ -249,6 +318,12 @@ impl Metrics {
                 result: result.as_str(),
             };
             drop(metrics.series.connections.get_or_create(&labels));
+        }
+        for limit in Limit::ALL {
+            let labels = ByLimit {
+                limit: limit.as_str(),
+            };
+            drop(metrics.series.limits_reached.get_or_create(&labels));
         }
         for result in [AuthResult::Denied, AuthResult::Ok] {
             let labels = ByMethodResult {
@@ -327,6 +402,14 @@ impl Metrics {
             result: result.as_str(),
         };
         self.series.auth_attempts.get_or_create(&labels).inc();
+    }
+
+    /// Somebody ran into a bound.
+    pub fn limit_reached(&self, limit: Limit) {
+        let labels = ByLimit {
+            limit: limit.as_str(),
+        };
+        self.series.limits_reached.get_or_create(&labels).inc();
     }
 
     /// Counts a session for as long as the answer lives.
@@ -410,6 +493,7 @@ impl Series {
             verdict_wait,
             connections: Family::default(),
             auth_attempts: Family::default(),
+            limits_reached: Family::default(),
             sessions: Family::default(),
             reload_successful: Gauge::default(),
             reload_success_timestamp: Gauge::default(),
@@ -445,6 +529,11 @@ impl Series {
             "sallyport_auth_attempts",
             "Login attempts",
             series.auth_attempts.clone(),
+        );
+        registry.register(
+            "sallyport_limits_reached",
+            "Bounds of connections and sessions that somebody ran into",
+            series.limits_reached.clone(),
         );
         registry.register(
             "sallyport_sessions",

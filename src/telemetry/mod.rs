@@ -17,7 +17,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 pub use crate::telemetry::lines::{BLOCK_FIELD, init_logging};
 pub use crate::telemetry::metrics::{
-    AuthMethod, AuthResult, Channel, ConnectionResult, Metrics, SessionCount, SessionKind,
+    AuthMethod, AuthResult, Channel, ConnectionResult, Limit, Metrics, SessionCount, SessionKind,
     VerdictLabel,
 };
 use crate::terms::clock::{Clock, Timestamp};

@@ -41,6 +41,37 @@ pub const SSH_AUTH_TRIES_MAX: usize = 6;
 pub const SSH_UNAUTHENTICATED_MAX: usize = 200;
 /// Connections not yet logged in, one source address (IPv6: one /64).
 pub const SSH_UNAUTHENTICATED_PER_SOURCE_MAX: usize = 5;
+/// Bytes a client may send before it is logged in: more than any key exchange, and every
+/// allocation a claimed length could cause stays below it.
+pub const SSH_HANDSHAKE_BYTES_MAX: usize = 1024 * 1024;
+/// From half of the places without login on, newcomers are dropped at random, first with this
+/// chance in percent, at all places taken with 100 (OpenSSH `MaxStartups 10:30:100`).
+pub const SSH_EARLY_DROP_PERCENT: usize = 30;
+/// Bytes a session may send a second unless its policy says otherwise: more than 8 Gbit/s. Past it
+/// the gateway reads no faster.
+pub const SSH_BYTES_PER_SEC_MAX: u64 = 1024 * 1024 * 1024;
+/// Files a session may open a second, and at once before that counts: no client needs more, and
+/// each costs a transaction. Past it OPENs wait.
+pub const SFTP_FILES_PER_SEC_MAX: u64 = 5_000;
+/// See [`SFTP_FILES_PER_SEC_MAX`].
+pub const SFTP_FILES_BURST_MAX: u64 = 10_000;
+/// Longest PROXY header taken, bytes: addresses and every TLV there is fit several times.
+pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
+/// Penalty of a source whose login failed, milliseconds (OpenSSH `PerSourcePenalties authfail`).
+pub const PENALTY_LOGIN_MS: i64 = 5_000;
+/// Penalty for a connection that never tried to log in, milliseconds (OpenSSH `noauth`).
+pub const PENALTY_NO_LOGIN_MS: i64 = 1_000;
+/// Penalty for a login that took longer than the grace time, milliseconds (OpenSSH
+/// `grace-exceeded`).
+pub const PENALTY_GRACE_MS: i64 = 10_000;
+/// Penalty for a connection that made something panic, milliseconds (OpenSSH `crash`).
+pub const PENALTY_CRASH_MS: i64 = 90_000;
+/// Penalties below this are remembered, not enforced, milliseconds (OpenSSH `min`).
+pub const PENALTY_MIN_MS: i64 = 15_000;
+/// Longest penalty, milliseconds (OpenSSH `max`).
+pub const PENALTY_MAX_MS: i64 = 600_000;
+/// Sources whose penalties are remembered (OpenSSH `max-sources4`); about 5 MB.
+pub const PENALTY_SOURCES_MAX: usize = 65_536;
 /// Sessions of one partner unless its policy says otherwise.
 pub const SSH_SESSIONS_PER_PARTNER_MAX: usize = 10;
 

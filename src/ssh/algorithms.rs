@@ -1,0 +1,280 @@
+//! What is negotiated: modern algorithms for everybody, old ones only for the networks of partners
+//! whose policy still allows them, and until its day.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use russh::keys::{Algorithm, PrivateKey};
+use russh::server::Config;
+use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
+
+use crate::config::SshConfig;
+use crate::ssh::JUDGE_EVERY;
+use crate::terms::path::quoted;
+
+/// What russh is started with, by the old algorithms a connection may use.
+pub(super) struct Algorithms {
+    host_keys: Vec<PrivateKey>,
+    idle: Duration,
+    auth_tries: usize,
+    modern: Arc<Config>,
+    /// Policies are few, so these are.
+    legacy: Mutex<HashMap<Vec<String>, Arc<Config>>>,
+}
+
+/// Where the gateway version is shown to the world.
+const SERVER_ID: &str = concat!("SSH-2.0-sallyport_", env!("CARGO_PKG_VERSION"));
+/// Bytes a client may send on one channel ahead of us.
+const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// Longest channel message taken; longer ones than a TCP packet gain nothing.
+const CHANNEL_PACKET_BYTES: u32 = 65_535;
+/// Messages waiting for a session; each is at most one packet of the client's choice.
+const SESSION_QUEUE: usize = 32;
+/// A peer that is gone without a word is noticed after four of these.
+const KEEPALIVE: Duration = Duration::from_mins(1);
+
+/// Sets of old algorithms that are remembered; further ones are put together each time.
+const LEGACY_SETS_MAX: usize = 64;
+
+// === impl Algorithms ===
+
+impl Algorithms {
+    pub(super) fn new(host_keys: Vec<PrivateKey>, config: &SshConfig) -> Self {
+        let idle = Duration::from_millis(config.idle_ms);
+        let modern = russh_config(host_keys.clone(), idle, config.auth_tries, &[]);
+        Self {
+            host_keys,
+            idle,
+            auth_tries: config.auth_tries,
+            modern: Arc::new(modern),
+            legacy: Mutex::default(),
+        }
+    }
+
+    /// What to start a connection with that may use these old algorithms.
+    pub(super) fn with(&self, legacy: Vec<String>) -> Arc<Config> {
+        if legacy.is_empty() {
+            return Arc::clone(&self.modern);
+        }
+        let mut sets = self.legacy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = sets.get(&legacy) {
+            return Arc::clone(config);
+        }
+        let keys = self.host_keys.clone();
+        let config = Arc::new(russh_config(keys, self.idle, self.auth_tries, &legacy));
+        if sets.len() < LEGACY_SETS_MAX {
+            sets.insert(legacy, Arc::clone(&config));
+        }
+        config
+    }
+}
+
+/// Why a connection failed, for the operator; with the one-line fix where the client is too old.
+pub(super) fn failure(error: &russh::Error) -> String {
+    let russh::Error::NoCommonAlgo { kind, ours, theirs } = error else {
+        return error.to_string();
+    };
+    let offered = theirs.join(",");
+    format!(
+        "no common {kind:?} algorithm: the client offers {}; accepted here are {}. If it cannot be \
+         renewed, its partner's policy can allow some for a while: [access] legacy = {{ until = \
+         DATE, algorithms = [...] }}",
+        quoted(&offered, 400),
+        ours.join(","),
+    )
+}
+
+/// The algorithms and bounds russh works with.
+fn russh_config(
+    host_keys: Vec<PrivateKey>,
+    idle: Duration,
+    auth_tries: usize,
+    legacy: &[String],
+) -> Config {
+    let mut keys = Preferred::DEFAULT.key.into_owned();
+    // SHA-1. The list is what clients are told; a key offered with it is refused as well.
+    keys.retain(|algorithm| !matches!(algorithm, Algorithm::Rsa { hash: None }));
+    keys.push(Algorithm::SkEd25519);
+    // russh's list holds the names that switch strict key exchange on.
+    let mut kex = Preferred::DEFAULT.kex.into_owned();
+    let mut cipher = vec![
+        cipher::AES_128_GCM,
+        cipher::AES_256_GCM,
+        cipher::CHACHA20_POLY1305,
+        cipher::AES_256_CTR,
+        cipher::AES_192_CTR,
+        cipher::AES_128_CTR,
+    ];
+    let mut mac = Preferred::DEFAULT.mac.into_owned();
+    mac.retain(|name| *name != mac::NONE && !name.as_ref().contains("sha1"));
+    for name in legacy.iter().map(String::as_str) {
+        // A name stands behind the modern ones: who can do better, does.
+        if name == "ssh-rsa" {
+            keys.push(Algorithm::Rsa { hash: None });
+        } else if let Ok(name) = kex::Name::try_from(name) {
+            kex.push(name);
+        } else if let Ok(name) = cipher::Name::try_from(name) {
+            cipher.push(name);
+        } else if let Ok(name) = mac::Name::try_from(name) {
+            mac.push(name);
+        }
+    }
+    // Sessions end by `Connection::accompany`, with a reason; this is for a peer that takes nothing.
+    let stuck = idle + 3 * JUDGE_EVERY;
+    Config {
+        server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
+        methods: MethodSet::from(&[MethodKind::PublicKey][..]),
+        auth_rejection_time: Duration::from_secs(1),
+        // Every client begins with "none" to learn the methods: no guess, no punishment.
+        auth_rejection_time_initial: Some(Duration::ZERO),
+        keys: host_keys,
+        // The first "none" counts as an attempt.
+        max_auth_attempts: auth_tries.saturating_add(1),
+        window_size: WINDOW_BYTES,
+        maximum_packet_size: CHANNEL_PACKET_BYTES,
+        // Channels are served by callbacks; their queues are closed at once.
+        channel_buffer_size: 1,
+        event_buffer_size: SESSION_QUEUE,
+        preferred: Preferred {
+            kex: Cow::Owned(kex),
+            key: Cow::Owned(keys),
+            cipher: Cow::Owned(cipher),
+            mac: Cow::Owned(mac),
+            compression: Cow::Owned(vec![compression::NONE]),
+            ..Preferred::DEFAULT
+        },
+        inactivity_timeout: Some(stuck),
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: 3,
+        nodelay: true,
+        ..Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::tests::ssh_config;
+
+    fn modern() -> Arc<Config> {
+        Algorithms::new(Vec::new(), &ssh_config()).with(Vec::new())
+    }
+
+    #[test]
+    fn strict_key_exchange_and_extension_info_are_offered() {
+        let config = modern();
+        for name in [
+            kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+            kex::EXTENSION_SUPPORT_AS_SERVER,
+        ] {
+            assert!(config.preferred.kex.contains(&name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_weak_and_no_compression_is_offered() {
+        let config = modern();
+        let names = |list: Vec<String>| list.join(",");
+        let kex = names(
+            config
+                .preferred
+                .kex
+                .iter()
+                .map(|n| n.as_ref().to_owned())
+                .collect(),
+        );
+        let cipher = names(
+            config
+                .preferred
+                .cipher
+                .iter()
+                .map(|n| n.as_ref().to_owned())
+                .collect(),
+        );
+        let mac = names(
+            config
+                .preferred
+                .mac
+                .iter()
+                .map(|n| n.as_ref().to_owned())
+                .collect(),
+        );
+        let key = names(
+            config
+                .preferred
+                .key
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        );
+        assert_eq!(
+            cipher,
+            "aes128-gcm@openssh.com,aes256-gcm@openssh.com,chacha20-poly1305@openssh.com,\
+             aes256-ctr,aes192-ctr,aes128-ctr"
+        );
+        assert!(
+            !kex.contains("sha1") && !mac.contains("sha1"),
+            "{kex} {mac}"
+        );
+        assert!(!config.preferred.mac.contains(&mac::NONE));
+        assert!(
+            key.split(',')
+                .all(|name| name != "ssh-rsa" && name != "ssh-dss"),
+            "{key}"
+        );
+        assert!(key.contains("sk-ssh-ed25519@openssh.com") && key.contains("rsa-sha2-512"));
+        assert_eq!(config.preferred.compression[..], [compression::NONE]);
+        assert_eq!(config.methods[..], [MethodKind::PublicKey]);
+    }
+
+    #[test]
+    fn every_old_algorithm_a_policy_may_name_is_offered_last_and_only_where_it_is_named() {
+        use crate::policy::feed::LEGACY_ALGORITHMS;
+        let algorithms = Algorithms::new(Vec::new(), &ssh_config());
+        for name in LEGACY_ALGORITHMS {
+            let offered = |config: &Config| {
+                let preferred = &config.preferred;
+                let kex = preferred.kex.iter().map(|n| n.as_ref().to_owned());
+                let key = preferred.key.iter().map(ToString::to_string);
+                let cipher = preferred.cipher.iter().map(|n| n.as_ref().to_owned());
+                let mac = preferred.mac.iter().map(|n| n.as_ref().to_owned());
+                [
+                    kex.collect(),
+                    key.collect(),
+                    cipher.collect(),
+                    mac.collect::<Vec<_>>(),
+                ]
+            };
+            let old = offered(&algorithms.with(vec![name.to_owned()]));
+            let lists: Vec<_> = old
+                .iter()
+                .filter(|list| list.iter().any(|n| n == name))
+                .collect();
+            assert_eq!(lists.len(), 1, "{name}");
+            assert_eq!(lists[0].last().unwrap(), name);
+            let modern = offered(&algorithms.with(Vec::new()));
+            assert!(modern.concat().iter().all(|n| n != name), "{name}");
+        }
+        assert_eq!(
+            algorithms.legacy.lock().unwrap().len(),
+            LEGACY_ALGORITHMS.len()
+        );
+    }
+
+    #[test]
+    fn a_client_that_is_too_old_is_logged_with_what_it_offers_and_the_fix() {
+        let error = russh::Error::NoCommonAlgo {
+            kind: russh::AlgorithmKind::Kex,
+            ours: vec!["curve25519-sha256".to_owned()],
+            theirs: vec![
+                "diffie-hellman-group1-sha1".to_owned(),
+                "x\u{1b}[2J".to_owned(),
+            ],
+        };
+        let told = failure(&error);
+        assert!(told.contains("offers diffie-hellman-group1-sha1,x") && told.contains("legacy ="));
+        assert!(!told.contains('\u{1b}'), "{told}");
+    }
+}
