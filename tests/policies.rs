@@ -418,7 +418,7 @@ fn an_outbox_is_a_folder_of_a_store() {
         "[access]\noutbox = { store = \"lake\", prefix = \"to/acme/\" }\n",
         1,
     );
-    let (policy, _) = sallyport::policy::compile("acme.toml", &good).unwrap();
+    let (policy, _) = compile("acme.toml", &good).unwrap();
     assert_eq!(policy.outbox.unwrap().prefix, "to/acme/");
 }
 

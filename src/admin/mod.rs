@@ -20,6 +20,7 @@ use crate::ledger::{Ledger, LedgerFault};
 use crate::telemetry::Metrics;
 use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::codes::Code;
+use crate::terms::digest::DigestKind;
 use crate::terms::ids::{BadTerm, FeedId, PartnerId};
 use crate::terms::limits;
 
@@ -222,6 +223,8 @@ pub struct SubmissionView {
     pub bytes: u64,
     /// Digest as sent, hexadecimal.
     pub sha256: Option<String>,
+    /// The same where the feed digests with BLAKE3.
+    pub blake3: Option<String>,
     /// Data rows.
     pub rows: u64,
     /// Faults.
@@ -232,6 +235,8 @@ pub struct SubmissionView {
     pub object: Option<String>,
     /// Digest of the object, hexadecimal.
     pub object_sha256: Option<String>,
+    /// The same where the feed digests with BLAKE3.
+    pub object_blake3: Option<String>,
     /// Facts stored with the object.
     pub metadata: BTreeMap<String, String>,
     /// Delivery attempts.
@@ -829,7 +834,8 @@ pub fn view(row: &Row) -> SubmissionView {
         decided_at: at(row.decided_at),
         delivered_at: at(row.delivered_at),
         bytes: row.bytes,
-        sha256: row.sha256.as_ref().map(|digest| hex(digest)),
+        sha256: row.digest.and_then(|d| d.hex_of(DigestKind::Sha256)),
+        blake3: row.digest.and_then(|d| d.hex_of(DigestKind::Blake3)),
         rows: row.rows,
         errors: row.errors_total,
         codes: row.codes.clone(),
@@ -837,7 +843,8 @@ pub fn view(row: &Row) -> SubmissionView {
             (Some(store), Some(key)) => Some(format!("{store}:{key}")),
             (Some(_) | None, _) => None,
         },
-        object_sha256: row.out_sha256.as_ref().map(|digest| hex(digest)),
+        object_sha256: row.out_digest.and_then(|d| d.hex_of(DigestKind::Sha256)),
+        object_blake3: row.out_digest.and_then(|d| d.hex_of(DigestKind::Blake3)),
         metadata: row.metadata.iter().cloned().collect(),
         attempts: row.attempts,
         next_attempt: at(row.next_attempt),

@@ -635,8 +635,9 @@ mod tests {
     use super::*;
     use crate::authority::partner_keys::FolderFile;
     use crate::policy::contract::{Bom, Compression, Contract, Encoding, Format};
-    use crate::policy::feed::{DigestKind, Folders, KeyTemplate, Piece, SameContent, SameName};
+    use crate::policy::feed::{Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
+    use crate::terms::digest::DigestKind;
     use crate::terms::ids::StoreName;
 
     /// 2026-11-21T05:44:30Z

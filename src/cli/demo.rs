@@ -412,8 +412,7 @@ impl Stage {
                     line("+", &held, "in the lake"),
                     String::new(),
                 ],
-                facts: json!({"object": row.key, "sha256": row.out_sha256
-                    .map(|digest| data_encoding::HEXLOWER.encode(&digest))}),
+                facts: json!({"object": row.key, "sha256": row.out_digest.map(|digest| digest.hex())}),
             },
             output,
         ))

@@ -16,6 +16,7 @@ use crate::inspect::report::{Report, Sample};
 use crate::intake::receipt;
 use crate::policy::feed::{Feed, Policy};
 use crate::terms::codes::Code;
+use crate::terms::digest::{Digest, Hasher};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::limits;
 use crate::terms::path::quoted;
@@ -64,8 +65,8 @@ pub struct Checked {
     pub feed: Option<Arc<Feed>>,
     /// Bytes as read.
     pub bytes: u64,
-    /// SHA-256 of them; `None` when no feed took the file and it was not read.
-    pub sha256: Option<[u8; 32]>,
+    /// Digest of them; `None` when no feed took the file and it was not read.
+    pub digest: Option<Digest>,
     /// The findings.
     pub report: Report,
 }
@@ -278,7 +279,7 @@ pub fn inspect(
             name: name.to_owned(),
             feed: None,
             bytes: 0,
-            sha256: None,
+            digest: None,
             report,
         });
     };
@@ -289,7 +290,7 @@ pub fn inspect(
     }
     let mut line = Line::for_contract(Arc::clone(&feed.contract), &keys, context.random()?)
         .map_err(|fault| Failure::new(Exit::Internal, "file.tokens", fault.to_string()))?;
-    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    let mut hasher = Hasher::new(feed.digest);
     let mut buffer = vec![0; limits::INSPECT_BATCH_BYTES];
     let mut made = Vec::new();
     let mut bytes: u64 = 0;
@@ -305,7 +306,7 @@ pub fn inspect(
         };
         let piece = buffer.get(..count).unwrap_or_default();
         bytes = bytes.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-        digest.update(piece);
+        hasher.update(piece);
         line.push(piece, &mut made);
         out.write_all(&made)?;
         made.clear();
@@ -324,7 +325,7 @@ pub fn inspect(
         name: name.to_owned(),
         feed: Some(feed),
         bytes,
-        sha256: digest.finish().as_ref().try_into().ok(),
+        digest: Some(hasher.finish()),
         report,
     })
 }
@@ -434,7 +435,7 @@ fn document(context: &Context, policy: &Policy, checked: &Checked) -> Value {
         help: policy.help.as_deref(),
         name: &checked.name,
         bytes: checked.bytes,
-        sha256: checked.sha256,
+        digest: checked.digest,
         checked_at: context.now(),
         report: &checked.report,
     }

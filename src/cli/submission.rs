@@ -262,11 +262,15 @@ fn timeline(row: &SubmissionView) -> Vec<(String, Paint)> {
         ),
     )));
     if let Some(at) = &row.received_at {
-        let digest = row.sha256.as_deref().unwrap_or("-");
+        let digest = match (&row.sha256, &row.blake3) {
+            (Some(sha256), _) => format!("sha256 {sha256}"),
+            (None, Some(blake3)) => format!("blake3 {blake3}"),
+            (None, None) => "no digest".to_owned(),
+        };
         lines.push(plain(step(
             at,
             "received",
-            &format!("{} B  sha256 {digest}", grouped(row.bytes)),
+            &format!("{} B  {digest}", grouped(row.bytes)),
         )));
     }
     if let Some(at) = &row.decided_at {

@@ -26,9 +26,9 @@ use object_store::path::Path;
 use object_store::{
     GetResultPayload, MultipartUpload, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
 };
-use ring::digest::{Context, SHA256};
 
 use crate::depot::extents::u64_of;
+use crate::terms::digest::{Digest, DigestKind, Hasher};
 use crate::terms::fault::{Blame, Fault, Retry};
 use crate::terms::ids::{StoreName, SubmissionId};
 use crate::terms::limits;
@@ -88,7 +88,7 @@ pub enum StoreFault {
 /// What the caller supplies, pulled piece by piece and hashed on the way.
 struct Supply<F> {
     next: F,
-    hash: Context,
+    hasher: Hasher,
     bytes: u64,
     is_over: bool,
 }
@@ -158,7 +158,7 @@ impl Store {
     }
 
     /// Writes one whole object under a key of its own (`PutMode::Create`, fsync) and its metadata
-    /// beside it (`<key>.meta.json`), object first visible when complete. `sha256` is that of the
+    /// beside it (`<key>.meta.json`), object first visible when complete. `digest` is that of the
     /// object's bytes; an existing object with that digest is success. `next` gives the plaintext
     /// pieces in order and `None` at the end; it may block and is called off the async threads.
     /// Holds about 2 MiB of the object at a time, or two pieces if they are larger.
@@ -169,7 +169,7 @@ impl Store {
         &self,
         key: &str,
         bytes: u64,
-        sha256: [u8; 32],
+        digest: Digest,
         metadata: &BTreeMap<String, String>,
         next: F,
     ) -> Result<Stored, StoreFault>
@@ -183,18 +183,18 @@ impl Store {
             bytes,
             already,
         };
-        if self.holds(&path, bytes, sha256).await? {
+        if self.holds(&path, bytes, digest).await? {
             return Ok(stored(true));
         }
         let supply = Supply {
             next,
-            hash: Context::new(&SHA256),
+            hasher: Hasher::new(digest.kind),
             bytes: 0,
             is_over: false,
         };
         let (front, supply) = self.pull(supply).await?;
         if supply.is_over {
-            self.complete(&supply, bytes, sha256)?;
+            self.complete(&supply, bytes, digest)?;
             self.put_metadata(&path, metadata).await?;
             let created = self
                 .local
@@ -204,7 +204,7 @@ impl Store {
                 Ok(_) => Ok(stored(false)),
                 Err(object_store::Error::AlreadyExists { .. }) => {
                     // Made since it was looked up: by an attempt that was given up waiting for.
-                    if self.holds(&path, bytes, sha256).await? {
+                    if self.holds(&path, bytes, digest).await? {
                         Ok(stored(true))
                     } else {
                         Err(self.unavailable(&format!("{path} came and went")))
@@ -219,9 +219,9 @@ impl Store {
             .await
             .map_err(|e| self.unavailable(&e))?;
         let staged = async {
-            self.upload(&mut *upload, front, supply, bytes, sha256)
+            self.upload(&mut *upload, front, supply, bytes, digest)
                 .await?;
-            if self.holds(&path, bytes, sha256).await? {
+            if self.holds(&path, bytes, digest).await? {
                 return Ok(true);
             }
             self.put_metadata(&path, metadata).await?;
@@ -304,7 +304,7 @@ impl Store {
     }
 
     /// Whether the object is there with just this content.
-    async fn holds(&self, path: &Path, bytes: u64, sha256: [u8; 32]) -> Result<bool, StoreFault> {
+    async fn holds(&self, path: &Path, bytes: u64, digest: Digest) -> Result<bool, StoreFault> {
         let found = match self.local.get(path).await {
             Err(object_store::Error::NotFound { .. }) => return Ok(false),
             found => found.map_err(|e| self.unavailable(&e))?,
@@ -322,11 +322,11 @@ impl Store {
                 return Err(self.unavailable(&"a local directory gave no file"));
             }
         };
-        let there = tokio::task::spawn_blocking(move || digest_of(file))
+        let there = tokio::task::spawn_blocking(move || digest_of(file, digest.kind))
             .await
             .map_err(|e| self.unavailable(&e))?
             .map_err(|e| self.unavailable(&format!("reading {path}: {e}")))?;
-        if there == sha256 {
+        if there == digest {
             Ok(true)
         } else {
             Err(occupied())
@@ -351,7 +351,7 @@ impl Store {
         front: PutPayload,
         mut supply: Supply<F>,
         bytes: u64,
-        sha256: [u8; 32],
+        digest: Digest,
     ) -> Result<(), StoreFault>
     where
         F: FnMut() -> Result<Option<Bytes>, String> + Send + 'static,
@@ -371,7 +371,7 @@ impl Store {
             put.map_err(|e| self.unavailable(&e))?;
             (part, supply) = pulled?;
         }
-        self.complete(&supply, bytes, sha256)
+        self.complete(&supply, bytes, digest)
     }
 
     /// Whether just what was announced was supplied.
@@ -379,7 +379,7 @@ impl Store {
         &self,
         supply: &Supply<F>,
         bytes: u64,
-        sha256: [u8; 32],
+        digest: Digest,
     ) -> Result<(), StoreFault> {
         let there = supply.bytes;
         if there != bytes {
@@ -387,7 +387,7 @@ impl Store {
                 "{there} bytes supplied where {bytes} were announced; nothing was stored"
             )));
         }
-        if supply.hash.clone().finish().as_ref() != sha256 {
+        if supply.hasher.clone().finish() != digest {
             return Err(self.unavailable(
                 &"the bytes supplied have not the digest that was announced; nothing was stored",
             ));
@@ -464,7 +464,7 @@ where
                 self.is_over = true;
                 break;
             };
-            self.hash.update(&piece);
+            self.hasher.update(&piece);
             bytes += piece.len();
             pieces.push(piece);
         }
@@ -497,9 +497,9 @@ fn directory(url: &str) -> Result<PathBuf, String> {
     Ok(PathBuf::from(path))
 }
 
-/// SHA-256 of a file.
-fn digest_of(mut file: File) -> io::Result<[u8; 32]> {
-    let mut hash = Context::new(&SHA256);
+/// Digest of a file.
+fn digest_of(mut file: File, kind: DigestKind) -> io::Result<Digest> {
+    let mut hasher = Hasher::new(kind);
     let mut buffer = vec![0; PART_BYTES];
     loop {
         let bytes = match file.read(&mut buffer) {
@@ -510,11 +510,9 @@ fn digest_of(mut file: File) -> io::Result<[u8; 32]> {
         if front.is_empty() {
             break;
         }
-        hash.update(front);
+        hasher.update(front);
     }
-    let mut digest = [0; 32];
-    digest.copy_from_slice(hash.finish().as_ref());
-    Ok(digest)
+    Ok(hasher.finish())
 }
 
 /// `name#1`, as `object_store` calls what is not yet whole.
@@ -628,9 +626,10 @@ mod tests {
         }
     }
 
-    fn digest(bytes: &[u8]) -> [u8; 32] {
-        let digest = ring::digest::digest(&SHA256, bytes);
-        digest.as_ref().try_into().unwrap()
+    fn digest(bytes: &[u8]) -> Digest {
+        let mut hasher = Hasher::new(DigestKind::Sha256);
+        hasher.update(bytes);
+        hasher.finish()
     }
 
     fn content(bytes: usize) -> Vec<u8> {
@@ -754,7 +753,7 @@ mod tests {
             let mut left = whole_pieces;
             let refused = bench
                 .store
-                .create(KEY, 10_000_000, [0; 32], &BTreeMap::new(), move || {
+                .create(KEY, 10_000_000, digest(b""), &BTreeMap::new(), move || {
                     if left == 0 {
                         return Err("spool says no".to_owned());
                     }

@@ -164,8 +164,8 @@ impl Intake {
             .as_deref()
             .ok_or(DeliveryFault::Lacks("its output key"))?;
         let sealed = row.out.clone().ok_or(DeliveryFault::Lacks("its output"))?;
-        let sha256 = row
-            .out_sha256
+        let digest = row
+            .out_digest
             .ok_or(DeliveryFault::Lacks("its output digest"))?;
         let key = row
             .key
@@ -187,7 +187,7 @@ impl Intake {
             Ok((taken > 0).then(|| bytes::Bytes::from(piece)))
         };
         let metadata = row.metadata.iter().cloned().collect();
-        let stored = store.create(key, bytes, sha256, &metadata, pieces).await?;
+        let stored = store.create(key, bytes, digest, &metadata, pieces).await?;
         self.0
             .ledger
             .delivered(row.id, stored.address.clone(), self.now())

@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use ring::digest;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
@@ -15,6 +14,7 @@ use crate::inspect::Line;
 use crate::inspect::report::{Finding, Report};
 use crate::policy::feed::Feed;
 use crate::seal::{DataKey, Lane};
+use crate::terms::digest::{Digest, DigestKind, Hasher};
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
 use crate::tokens::TokenKeys;
@@ -40,7 +40,7 @@ pub(super) struct Inspection {
     position: u64,
     out: SpoolWriter,
     out_bytes: u64,
-    out_digest: digest::Context,
+    hasher: Hasher,
     input: Vec<u8>,
     output: Vec<u8>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Inspection {
 pub(super) struct Inspected {
     pub(super) report: Report,
     pub(super) out: SealedLane,
-    pub(super) out_sha256: [u8; 32],
+    pub(super) out_digest: Digest,
 }
 
 /// What stops an inspection that is not the file's fault.
@@ -92,7 +92,7 @@ impl Progress {
 
 /// The digest as sent, from a task of its own: it is slower than most inspections, and the answer
 /// to CLOSE may have to go out before the inspection is through.
-pub(super) type Digesting = JoinHandle<Result<[u8; 32], InspectionFault>>;
+pub(super) type Digesting = JoinHandle<Result<Digest, InspectionFault>>;
 
 /// An inspection on its own task.
 pub(super) struct Behind {
@@ -113,7 +113,7 @@ impl Inspection {
             position: 0,
             out: setup.spool.create(setup.id, Lane::Out, &setup.out_key),
             out_bytes: 0,
-            out_digest: digest::Context::new(&digest::SHA256),
+            hasher: Hasher::new(setup.feed.digest),
             input: Vec::new(),
             output: Vec::new(),
         })
@@ -156,7 +156,7 @@ impl Inspection {
             write_out(
                 &mut self.out,
                 &mut self.out_bytes,
-                &mut self.out_digest,
+                &mut self.hasher,
                 &mut output,
             )?;
             report
@@ -169,7 +169,7 @@ impl Inspection {
         Ok(Inspected {
             report,
             out,
-            out_sha256: finished(self.out_digest),
+            out_digest: self.hasher.finish(),
         })
     }
 
@@ -177,7 +177,7 @@ impl Inspection {
         write_out(
             &mut self.out,
             &mut self.out_bytes,
-            &mut self.out_digest,
+            &mut self.hasher,
             &mut self.output,
         )
     }
@@ -203,8 +203,9 @@ impl Behind {
             fatal: OnceLock::new(),
         });
         let (digested, raw) = (progress.clone(), reader.clone());
+        let kind = setup.feed.digest;
         #[expect(clippy::disallowed_methods, reason = "`cancel` or the judge awaits it")]
-        let digest = tokio::spawn(async move { digest_behind(raw, &digested).await });
+        let digest = tokio::spawn(async move { digest_behind(raw, kind, &digested).await });
         let shared = progress.clone();
         #[expect(clippy::disallowed_methods, reason = "`whole` and `cancel` await it")]
         let task = tokio::spawn(async move {
@@ -287,9 +288,10 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// Digests what is sealed, behind the writes, to the last byte.
 async fn digest_behind(
     reader: SpoolReader,
+    kind: DigestKind,
     progress: &Progress,
-) -> Result<[u8; 32], InspectionFault> {
-    let mut context = digest::Context::new(&digest::SHA256);
+) -> Result<Digest, InspectionFault> {
+    let mut hasher = Hasher::new(kind);
     let mut position = 0_u64;
     loop {
         let whole = progress.whole.load(Ordering::Acquire);
@@ -300,17 +302,17 @@ async fn digest_behind(
         let (back, taken) = blocking(move || {
             let mut batch = Vec::new();
             let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch);
-            context.update(&batch);
+            hasher.update(&batch);
             zeroize::Zeroize::zeroize(&mut batch);
-            (context, taken)
+            (hasher, taken)
         })
         .await?;
-        context = back;
+        hasher = back;
         let taken = taken?;
         position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
         if taken == 0 {
             if whole {
-                return Ok(finished(context));
+                return Ok(hasher.finish());
             }
             progress.more_to_digest.notified().await;
         }
@@ -318,8 +320,8 @@ async fn digest_behind(
 }
 
 /// The digest of a lane read from its first byte, apart from any inspection.
-pub(super) fn digest_of(reader: &SpoolReader) -> Result<[u8; 32], InspectionFault> {
-    let mut context = digest::Context::new(&digest::SHA256);
+pub(super) fn digest_of(reader: &SpoolReader, kind: DigestKind) -> Result<Digest, InspectionFault> {
+    let mut hasher = Hasher::new(kind);
     let mut position = 0_u64;
     let mut batch = Vec::new();
     loop {
@@ -327,9 +329,9 @@ pub(super) fn digest_of(reader: &SpoolReader) -> Result<[u8; 32], InspectionFaul
         let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch)?;
         if taken == 0 {
             zeroize::Zeroize::zeroize(&mut batch);
-            return Ok(finished(context));
+            return Ok(hasher.finish());
         }
-        context.update(&batch);
+        hasher.update(&batch);
         position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
     }
 }
@@ -337,21 +339,15 @@ pub(super) fn digest_of(reader: &SpoolReader) -> Result<[u8; 32], InspectionFaul
 fn write_out(
     out: &mut SpoolWriter,
     out_bytes: &mut u64,
-    out_digest: &mut digest::Context,
+    hasher: &mut Hasher,
     output: &mut Vec<u8>,
 ) -> Result<(), InspectionFault> {
     if output.is_empty() {
         return Ok(());
     }
     out.write_at(*out_bytes, output)?;
-    out_digest.update(output);
+    hasher.update(output);
     *out_bytes = out_bytes.saturating_add(u64::try_from(output.len()).unwrap_or(0));
     output.clear();
     Ok(())
-}
-
-fn finished(context: digest::Context) -> [u8; 32] {
-    let mut sha256 = [0; 32];
-    sha256.copy_from_slice(context.finish().as_ref());
-    sha256
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::inspect::report::{Control, Finding, Report, Sample};
 use crate::ledger::submissions::Beginning;
 use crate::terms::clock::Timestamp;
+use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::limits;
 
@@ -24,7 +25,7 @@ pub(super) struct Facts<'f> {
     /// Bytes as sent.
     pub(super) bytes: u64,
     /// Digest as sent.
-    pub(super) sha256: [u8; 32],
+    pub(super) digest: Digest,
     /// Last byte.
     pub(super) received_at: Timestamp,
     /// Verdict.
@@ -51,7 +52,7 @@ pub struct Preview<'f> {
     /// Bytes as read.
     pub bytes: u64,
     /// Digest of them; `None` when they were not read.
-    pub sha256: Option<[u8; 32]>,
+    pub digest: Option<Digest>,
     /// When.
     pub checked_at: Timestamp,
     /// What inspection found.
@@ -98,6 +99,8 @@ struct FileJson<'f> {
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blake3: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     received_at: Option<String>,
 }
@@ -168,7 +171,11 @@ impl Facts<'_> {
             ascii(&self.beginning.name, 120),
             self.bytes
         ));
-        page.line(&format!("SHA-256     {}", hex(&self.sha256)));
+        page.line(&format!(
+            "{:<12}{}",
+            self.digest.kind.title(),
+            self.digest.hex()
+        ));
         page.line(&format!(
             "Received    {}  by {}, feed {}, policy version {}",
             self.received_at.to_human(),
@@ -263,7 +270,8 @@ impl Facts<'_> {
         receipt.file = FileJson {
             name: &self.beginning.name,
             bytes: self.bytes,
-            sha256: Some(hex(&self.sha256)),
+            sha256: self.digest.hex_of(DigestKind::Sha256),
+            blake3: self.digest.hex_of(DigestKind::Blake3),
             received_at: Some(self.received_at.to_rfc3339()),
         };
         receipt.decided_at = self.decided_at.to_rfc3339();
@@ -388,7 +396,8 @@ impl Preview<'_> {
         receipt.file = FileJson {
             name: self.name,
             bytes: self.bytes,
-            sha256: self.sha256.as_ref().map(|sha256| hex(sha256)),
+            sha256: self.digest.and_then(|d| d.hex_of(DigestKind::Sha256)),
+            blake3: self.digest.and_then(|d| d.hex_of(DigestKind::Blake3)),
             received_at: None,
         };
         receipt.decided_at = self.checked_at.to_rfc3339();
@@ -416,6 +425,7 @@ impl<'f> ReceiptJson<'f> {
                 name: "",
                 bytes: 0,
                 sha256: None,
+                blake3: None,
                 received_at: None,
             },
             verdict: if is_rejected { "rejected" } else { "accepted" },
@@ -718,6 +728,7 @@ mod tests {
     use super::*;
     use crate::ledger::submissions::Origin;
     use crate::terms::codes::Code;
+    use crate::terms::digest::{Digest, DigestKind};
     use crate::terms::ids::{FeedId, PartnerId};
 
     fn beginning(name: &str) -> Beginning {
@@ -747,7 +758,10 @@ mod tests {
             help: Some("edi@example.com"),
             beginning,
             bytes: 386,
-            sha256: [0xab; 32],
+            digest: Digest {
+                kind: DigestKind::Sha256,
+                bytes: [0xab; 32],
+            },
             received_at: beginning.opened_at,
             decided_at: beginning.opened_at,
             report,

@@ -240,7 +240,8 @@ impl Intake {
             faults.push((Code::Incomplete, "no gaps", sample));
         }
         let raw_reader = reader.clone();
-        let sha256 = blocking(move || digest_of(&raw_reader)).await??;
+        let kind = feed.digest;
+        let digest = blocking(move || digest_of(&raw_reader, kind)).await??;
         let inspected = inspect(None, setup.clone(), reader, None).await?;
         let mut beginning = beginning_of(&row, wrapped);
         beginning.policy_version = policy.version;
@@ -258,7 +259,7 @@ impl Intake {
             untaken: None,
         };
         // Accepted or rejected: the partner reads it in the receipt.
-        drop(self.settle(case, inspected, sha256).await);
+        drop(self.settle(case, inspected, digest).await);
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use crate::policy::feed::{Feed, Policy, SameContent, SameName};
 use crate::telemetry::{Channel, Event, VerdictLabel};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
+use crate::terms::digest::{Digest, DigestKind};
 
 /// Where the answer goes; nobody may be listening any more.
 pub(super) type Answer = oneshot::Sender<Result<Told, Refusal>>;
@@ -93,8 +94,8 @@ impl Receiving {
         let mut digest = match followed.filter(|_| raw.rewritten_from().is_none()) {
             Some(digest) => digest,
             None => {
-                let reader = raw.reader();
-                tokio::task::spawn_blocking(move || digest_of(&reader))
+                let (reader, kind) = (raw.reader(), self.feed.digest);
+                tokio::task::spawn_blocking(move || digest_of(&reader, kind))
             }
         };
         let inspecting = inspect(
@@ -127,15 +128,15 @@ impl Receiving {
             inspected = &mut inspecting => inspected,
             () = tokio::time::sleep(wait) => {
                 if is_sure {
-                    let sha256 = (&mut digest).await.unwrap_or(Err(InspectionFault::Ended));
+                    let made = (&mut digest).await.unwrap_or(Err(InspectionFault::Ended));
                     // When recording fails, the verdict itself will be the answer.
-                    if let Ok(sha256) = sha256
-                        && let Ok(received) = intake.receive(&case, sha256).await
+                    if let Ok(made) = made
+                        && let Ok(received) = intake.receive(&case, made).await
                         && let Some(tell) = tell.take()
                     {
                         answer(tell, Ok(received));
                     }
-                    digested = Some(sha256);
+                    digested = Some(made);
                 } else {
                     // It will be rejected, whatever inspection finds; nothing is promised by that.
                     let text = "REJECTED incomplete: not every byte arrived; see /receipts";
@@ -154,7 +155,7 @@ impl Receiving {
         };
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
         let told = match inspected {
-            Ok((inspected, sha256)) => intake.settle(case, inspected, sha256).await,
+            Ok((inspected, made)) => intake.settle(case, inspected, made).await,
             Err(fault) => {
                 let refusal = Refusal::ours("inspect a file", &fault);
                 if tell.is_some() {
@@ -186,10 +187,10 @@ impl Receiving {
 
 impl Intake {
     /// `verdict.wait` has run out: the bytes are durable, the verdict follows.
-    async fn receive(&self, case: &Case, sha256: [u8; 32]) -> Result<Told, Refusal> {
+    async fn receive(&self, case: &Case, digest: Digest) -> Result<Told, Refusal> {
         self.0
             .ledger
-            .receive(case.beginning.clone(), case.whole(sha256))
+            .receive(case.beginning.clone(), case.whole(digest))
             .await
             .map_err(|fault| Refusal::ours("record a received file", &fault))?;
         let name = ascii(&case.beginning.name, 80);
@@ -206,7 +207,7 @@ impl Intake {
         &self,
         mut case: Case,
         mut inspected: Inspected,
-        sha256: [u8; 32],
+        digest: Digest,
     ) -> Result<Told, Refusal> {
         let ours = |fault: LedgerFault| Refusal::ours("settle a submission", &fault);
         for (code, rule, sample) in std::mem::take(&mut case.faults) {
@@ -228,7 +229,7 @@ impl Intake {
         }
         let earlier = self.earlier_accepted(&case).await.map_err(ours)?;
         if let (Some(row), SameName::Reject) = (&earlier, case.feed.same_name)
-            && row.sha256 != Some(sha256)
+            && row.digest != Some(digest)
         {
             let detail = format!("a file of this name was accepted as {}", row.id.short());
             let sample = Sample {
@@ -244,13 +245,13 @@ impl Intake {
             );
         }
         let known = self
-            .known_content(&case, sha256, &mut inspected)
+            .known_content(&case, digest, &mut inspected)
             .await
             .map_err(ours)?;
         let beginning = case.beginning.clone();
         let is_known = known.is_some();
         let settled = self
-            .record(case, inspected, sha256, earlier, known)
+            .record(case, inspected, digest, earlier, known)
             .await
             .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
         self.unlink_after(&beginning, settled.status.is_some() || is_known)
@@ -286,7 +287,7 @@ impl Intake {
     async fn known_content(
         &self,
         case: &Case,
-        sha256: [u8; 32],
+        digest: Digest,
         inspected: &mut Inspected,
     ) -> Result<Option<Row>, LedgerFault> {
         if !inspected.report.is_clean() || case.feed.same_content == SameContent::Allow {
@@ -295,7 +296,7 @@ impl Intake {
         let found = self
             .0
             .ledger
-            .accepted_content(&case.beginning.partner, &case.beginning.feed, sha256)
+            .accepted_content(&case.beginning.partner, &case.beginning.feed, digest)
             .await?;
         match (case.feed.same_content, found) {
             (SameContent::Reject, Some(row)) => {
@@ -318,7 +319,7 @@ impl Intake {
         &self,
         case: Case,
         inspected: Inspected,
-        sha256: [u8; 32],
+        digest: Digest,
         earlier: Option<Row>,
         known: Option<Row>,
     ) -> Result<Settled, LedgerFault> {
@@ -329,14 +330,14 @@ impl Intake {
         let Inspected {
             report,
             out,
-            out_sha256,
+            out_digest,
         } = inspected;
         let facts = Facts {
             instance: self.0.instance.as_str(),
             help: case.policy.help.as_deref(),
             beginning: &case.beginning,
             bytes: case.raw.bytes,
-            sha256,
+            digest,
             received_at: case.received_at,
             decided_at,
             report: &report,
@@ -361,7 +362,7 @@ impl Intake {
             Acceptance {
                 out_key: known.is_none().then(|| case.out_key.clone()),
                 out: known.is_none().then(|| out.clone()),
-                out_sha256: known.is_none().then_some(out_sha256),
+                out_digest: known.is_none().then_some(out_digest),
                 store: case.feed.store.to_string(),
                 key: case.feed.key.fill(
                     &case.policy,
@@ -370,12 +371,12 @@ impl Intake {
                     case.beginning.id,
                     day,
                 ),
-                metadata: metadata(&case, &report, sha256, out_sha256),
+                metadata: metadata(&case, &report, digest, out_digest),
                 known_as: known.as_ref().map(|row| row.id),
             }
         });
         let settlement = Settlement {
-            whole: case.whole(sha256),
+            whole: case.whole(digest),
             decided_at,
             rows: report.rows,
             errors_total: report.errors_total(),
@@ -388,12 +389,12 @@ impl Intake {
             .ledger
             .settle(case.beginning.clone(), settlement)
             .await?;
-        self.account(&case, &report, sha256, decided_at);
+        self.account(&case, &report, digest, decided_at);
         Ok(settled)
     }
 
     /// The wide log line and the counters of one verdict.
-    fn account(&self, case: &Case, report: &Report, sha256: [u8; 32], decided_at: Timestamp) {
+    fn account(&self, case: &Case, report: &Report, digest: Digest, decided_at: Timestamp) {
         let beginning = &case.beginning;
         let rejected = !report.is_clean();
         let codes: Vec<&str> = report.findings.iter().map(|f| f.code.as_str()).collect();
@@ -424,7 +425,7 @@ impl Intake {
             key = %beginning.origin.key,
             file.name = %crate::terms::path::quoted(&beginning.name, 255),
             file.size = case.raw.bytes,
-            sha256 = %hex(&sha256),
+            digest = %digest,
             rows = report.rows,
             errors = report.errors_total(),
             codes = %codes.join(" "),
@@ -472,9 +473,9 @@ impl Intake {
 // === impl Case ===
 
 impl Case {
-    fn whole(&self, sha256: [u8; 32]) -> Whole {
+    fn whole(&self, digest: Digest) -> Whole {
         Whole {
-            sha256,
+            digest,
             raw: self.raw.clone(),
             mtime: self.mtime,
             received_at: self.received_at,
@@ -550,8 +551,8 @@ pub(super) fn is_accepted(state: State) -> bool {
 fn metadata(
     case: &Case,
     report: &Report,
-    sha256: [u8; 32],
-    out_sha256: [u8; 32],
+    digest: Digest,
+    out_digest: Digest,
 ) -> Vec<(String, String)> {
     let kids = case
         .feed
@@ -561,14 +562,18 @@ fn metadata(
         .filter_map(|domain| Some(format!("{domain}:{}", case.setup.keys.get(&domain)?.kid)))
         .collect::<Vec<_>>()
         .join(" ");
+    let received_digest = match digest.kind {
+        DigestKind::Blake3 => "blake3-received",
+        DigestKind::Sha256 => "sha256-received",
+    };
     [
         ("submission", case.beginning.id.to_string()),
         ("partner", case.beginning.partner.to_string()),
         ("feed", case.beginning.feed.to_string()),
         ("policy-version", case.beginning.policy_version.to_string()),
         ("policy-hash", hex(&case.beginning.policy_hash)),
-        ("sha256-received", hex(&sha256)),
-        ("sha256", hex(&out_sha256)),
+        (received_digest, digest.hex()),
+        (digest.kind.name(), out_digest.hex()),
         ("rows", report.rows.to_string()),
         ("token-keys", kids),
     ]

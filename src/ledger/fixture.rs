@@ -9,6 +9,7 @@ use crate::ledger::submissions::{
 };
 use crate::ledger::{HeadSigner, Ledger, LedgerFault};
 use crate::terms::clock::{ManualClock, Timestamp};
+use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 
 /// A ledger, its folder and its clock.
@@ -109,7 +110,7 @@ pub(super) fn partial(n: u32) -> Partial {
 
 pub(super) fn whole(n: u32) -> Whole {
     Whole {
-        sha256: digest(n),
+        digest: digest(n),
         raw: SealedLane {
             bytes: 2000 + u64::from(n),
             tag_digest: [4; 32],
@@ -120,10 +121,15 @@ pub(super) fn whole(n: u32) -> Whole {
     }
 }
 
-pub(super) fn digest(n: u32) -> [u8; 32] {
-    let mut digest = [5; 32];
-    digest[28..].copy_from_slice(&n.to_be_bytes());
-    digest
+pub(super) fn digest(n: u32) -> Digest {
+    let mut bytes = [5; 32];
+    bytes[28..].copy_from_slice(&n.to_be_bytes());
+    content(bytes)
+}
+
+pub(super) fn content(bytes: [u8; 32]) -> Digest {
+    let kind = DigestKind::Blake3;
+    Digest { kind, bytes }
 }
 
 pub(super) fn accepted(n: u32) -> Settlement {
@@ -147,7 +153,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
                 tag_digest: [6; 32],
                 inline: Some(format!("sealed out of {n}").into_bytes()),
             }),
-            out_sha256: Some([8; 32]),
+            out_digest: Some(content([8; 32])),
             store: "lake".to_owned(),
             key: format!("acme/orders/{}.csv", id(n)),
             metadata: vec![("feed".to_owned(), "orders".to_owned())],

@@ -81,7 +81,8 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
 PRAGMA application_id = 0x73616c79;
 
 CREATE TABLE submissions (
@@ -212,4 +213,10 @@ CREATE TABLE facts (
     name  TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-"];
+",
+    "
+-- Which function made a digest is part of it: 32 bytes are SHA-256, 33 begin with their function.
+ALTER TABLE submissions RENAME COLUMN sha256 TO content_digest;
+ALTER TABLE submissions RENAME COLUMN out_sha256 TO object_digest;
+",
+];

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, Value, ValueRef};
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension};
 
 use crate::depot::spool::SealedLane;
@@ -10,6 +10,7 @@ use crate::ledger::audit::unsigned;
 use crate::ledger::submissions::{Document, Filter, Origin, ReceiptEntry, Row, State, backwards};
 use crate::ledger::{Ledger, LedgerFault, slots};
 use crate::terms::clock::Timestamp;
+use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, SubmissionId};
 
 /// A submission that waits for somebody, without its bytes: what recovery and delivery plan with.
@@ -219,16 +220,16 @@ impl Ledger {
         &self,
         partner: &PartnerId,
         feed: &FeedId,
-        sha256: [u8; 32],
+        digest: Digest,
     ) -> Result<Option<Row>, LedgerFault> {
         self.first(
             &format!(
-                "WHERE s.sha256 = ?1 AND s.partner = ?2 AND s.feed = ?3
+                "WHERE s.content_digest = ?1 AND s.partner = ?2 AND s.feed = ?3
                      AND s.store IS NOT NULL AND s.known_as IS NULL AND s.state IN ({ACCEPTED})
                  ORDER BY s.moment DESC, s.seq DESC LIMIT 1"
             ),
             vec![
-                sha256.to_vec().into(),
+                Stored(digest).to_blob().into(),
                 partner.to_string().into(),
                 feed.to_string().into(),
             ],
@@ -442,7 +443,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         decided_at: at("decided_at")?,
         delivered_at: at("delivered_at")?,
         bytes: unsigned(row, "bytes")?,
-        sha256: row.get("sha256")?,
+        digest: row.get::<_, Option<Stored>>("content_digest")?.map(|d| d.0),
         mtime: row.get("mtime")?,
         rows: unsigned(row, "data_rows")?,
         errors_total: unsigned(row, "errors_total")?,
@@ -451,7 +452,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         raw: lane(row, "raw_digest", "raw_bytes", "raw_sealed")?,
         out_key: key("out_wrapped")?,
         out: lane(row, "out_digest", "out_bytes", "out_sealed")?,
-        out_sha256: row.get("out_sha256")?,
+        out_digest: row.get::<_, Option<Stored>>("object_digest")?.map(|d| d.0),
         store: row.get("store")?,
         key: row.get("object_key")?,
         metadata: row.get::<_, Json<_>>("metadata")?.0,
@@ -490,6 +491,46 @@ pub(super) struct Parsed<T>(pub(super) T);
 
 /// A list in a text column.
 struct Json<T>(T);
+
+/// A digest in a column: 32 bytes of SHA-256, or one byte for another function and 32 of its own.
+pub(super) struct Stored(pub(super) Digest);
+
+/// The multihash code of BLAKE3 (multiformats table).
+const BLAKE3: u8 = 0x1e;
+
+// === impl Stored ===
+
+impl Stored {
+    pub(super) fn to_blob(&self) -> Vec<u8> {
+        match self.0.kind {
+            DigestKind::Sha256 => self.0.bytes.to_vec(),
+            DigestKind::Blake3 => [&[BLAKE3][..], &self.0.bytes].concat(),
+        }
+    }
+}
+
+impl ToSql for Stored {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, rusqlite::Error> {
+        Ok(self.to_blob().into())
+    }
+}
+
+impl FromSql for Stored {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let (kind, bytes) = match value.as_blob()? {
+            [BLAKE3, rest @ ..] if rest.len() == 32 => (DigestKind::Blake3, rest),
+            bytes => (DigestKind::Sha256, bytes),
+        };
+        let size = bytes.len();
+        let bytes = bytes
+            .try_into()
+            .map_err(|_| FromSqlError::InvalidBlobSize {
+                expected_size: 32,
+                blob_size: size,
+            })?;
+        Ok(Self(Digest { kind, bytes }))
+    }
+}
 
 // === impl At, Parsed, Json ===
 
@@ -781,7 +822,7 @@ mod tests {
         ledger.settle(beginning(2), accepted(2)).await.unwrap();
         assert_eq!(known(2).await, Some(id(2)));
         let mut same = decided(accepted(3), 100);
-        same.whole.sha256 = digest(2);
+        same.whole.digest = digest(2);
         let acceptance = same.accepted.as_mut().unwrap();
         acceptance.known_as = Some(id(2));
         ledger.settle(beginning(3), same).await.unwrap();

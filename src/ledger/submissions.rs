@@ -13,9 +13,11 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::depot::spool::SealedLane;
 use crate::ledger::audit::{Act, signed};
+use crate::ledger::rows::Stored;
 use crate::ledger::writer::Change;
 use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
 use crate::terms::clock::Timestamp;
+use crate::terms::digest::Digest;
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::path::quoted;
 
@@ -100,8 +102,8 @@ pub struct Partial {
 /// The facts of a whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
-    /// SHA-256 of the bytes as sent.
-    pub sha256: [u8; 32],
+    /// Of the bytes as sent.
+    pub digest: Digest,
     /// The raw lane: length and tag digest (its inline bytes only where they are still needed).
     pub raw: SealedLane,
     /// The client's mtime, seconds since 1970.
@@ -138,8 +140,8 @@ pub struct Acceptance {
     pub out_key: Option<Vec<u8>>,
     /// The output lane.
     pub out: Option<SealedLane>,
-    /// SHA-256 of the output.
-    pub out_sha256: Option<[u8; 32]>,
+    /// Digest of the output.
+    pub out_digest: Option<Digest>,
     /// The store's name.
     pub store: String,
     /// The object key.
@@ -197,7 +199,7 @@ pub struct Row {
     /// Bytes as sent (contiguous ones, while unfinished).
     pub bytes: u64,
     /// Digest as sent.
-    pub sha256: Option<[u8; 32]>,
+    pub digest: Option<Digest>,
     /// The client's mtime.
     pub mtime: Option<i64>,
     /// Data rows.
@@ -215,8 +217,8 @@ pub struct Row {
     pub out_key: Option<Vec<u8>>,
     /// The output lane until delivered.
     pub out: Option<SealedLane>,
-    /// SHA-256 of the output.
-    pub out_sha256: Option<[u8; 32]>,
+    /// Digest of the output.
+    pub out_digest: Option<Digest>,
     /// The store's name.
     pub store: Option<String>,
     /// The object key.
@@ -854,11 +856,11 @@ impl Known {
     fn keep_whole(&self, change: &Change<'_>, whole: &Whole) -> Result<(), Trouble> {
         self.keep_mtime(change, whole.mtime)?;
         change.connection().execute(
-            "UPDATE submissions SET bytes = ?2, sha256 = ?3, received_at = ?4 WHERE seq = ?1",
+            "UPDATE submissions SET bytes = ?2, content_digest = ?3, received_at = ?4 WHERE seq = ?1",
             (
                 self.seq,
                 signed(whole.raw.bytes)?,
-                whole.sha256,
+                Stored(whole.digest),
                 whole.received_at.as_micros(),
             ),
         )?;
@@ -900,7 +902,7 @@ impl Known {
         connection.execute(
             "UPDATE submissions SET state = :state, delivered_at = :delivered_at,
                  out_slot = :slot, out_bytes = :bytes, out_digest = :digest, out_inline = :inline,
-                 out_sha256 = :sha256, store = :store, object_key = :key, metadata = :metadata,
+                 object_digest = :object, store = :store, object_key = :key, metadata = :metadata,
                  known_as = :known_as
              WHERE seq = :seq",
             named_params! {
@@ -911,7 +913,7 @@ impl Known {
                 ":bytes": bytes,
                 ":digest": acceptance.out.as_ref().map(|lane| lane.tag_digest),
                 ":inline": inline,
-                ":sha256": acceptance.out_sha256,
+                ":object": acceptance.out_digest.map(Stored),
                 ":store": acceptance.store,
                 ":key": acceptance.key,
                 ":metadata": json(&acceptance.metadata)?,
@@ -1025,11 +1027,7 @@ fn file(partner: &str, feed: &str, name: &str) -> String {
 }
 
 fn described(whole: &Whole) -> String {
-    format!(
-        ", {} bytes, sha256 {}",
-        whole.raw.bytes,
-        data_encoding::HEXLOWER.encode(&whole.sha256)
-    )
+    format!(", {} bytes, {}", whole.raw.bytes, whole.digest)
 }
 
 /// Text of a stranger for the audit trail.
@@ -1050,7 +1048,7 @@ const DETAIL_CHARS_MAX: usize = 255;
 mod tests {
     use super::*;
     use crate::ledger::fixture::{
-        Desk, accepted, acme, at, beginning, digest, id, partial, rejected, whole,
+        Desk, accepted, acme, at, beginning, content, digest, id, partial, rejected, whole,
     };
 
     const ALL: [State; 10] = State::ALL;
@@ -1263,7 +1261,7 @@ mod tests {
             decided_at: None,
             delivered_at: None,
             bytes: 0,
-            sha256: None,
+            digest: None,
             mtime: None,
             rows: 0,
             errors_total: 0,
@@ -1272,7 +1270,7 @@ mod tests {
             raw: None,
             out_key: None,
             out: None,
-            out_sha256: None,
+            out_digest: None,
             store: None,
             key: None,
             metadata: Vec::new(),
@@ -1339,7 +1337,7 @@ mod tests {
             .unwrap();
         is.state = State::Received;
         is.received_at = Some(at(3));
-        is.sha256 = Some(digest(1));
+        is.digest = Some(digest(1));
         is.bytes = 2001;
         is.raw = Some(all.raw);
         expect(is.clone()).await;
@@ -1357,7 +1355,7 @@ mod tests {
         let acceptance = verdict.accepted.unwrap();
         is.out_key.clone_from(&acceptance.out_key);
         is.out.clone_from(&acceptance.out);
-        is.out_sha256 = Some([8; 32]);
+        is.out_digest = Some(content([8; 32]));
         is.store = Some("lake".to_owned());
         is.key = Some(acceptance.key);
         is.metadata = acceptance.metadata;
@@ -1407,7 +1405,7 @@ mod tests {
                 received_at: Some(at(3)),
                 decided_at: Some(at(4)),
                 bytes: 2001,
-                sha256: Some(digest(1)),
+                digest: Some(digest(1)),
                 mtime: Some(1_795_000_001),
                 rows: 6,
                 errors_total: 2,

@@ -16,13 +16,14 @@ use crate::policy::contract::{
     Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, Schema, Trailer,
 };
 use crate::policy::feed::{
-    DigestKind, Expect, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox,
-    Policy, SameContent, SameName,
+    Expect, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
+    SameContent, SameName,
 };
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
 use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, network, note_repeats};
 use crate::terms::codes::{self, Code};
+use crate::terms::digest::DigestKind;
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, StoreName};
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use regex::Regex;
 
 use crate::policy::contract::Contract;
+use crate::terms::digest::DigestKind;
 use crate::terms::ids::{FeedId, PartnerId, StoreName, SubmissionId};
 use crate::terms::path::VirtualPath;
 
@@ -72,15 +73,6 @@ pub const LEGACY_ALGORITHMS: [&str; 9] = [
     "hmac-sha1",
     "hmac-sha1-etm@openssh.com",
 ];
-
-/// Which digest of the bytes as sent stands in receipts and metadata, and finds duplicates.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DigestKind {
-    /// BLAKE3, 32 bytes: several times cheaper.
-    Blake3,
-    /// SHA-256: partners can check it anywhere.
-    Sha256,
-}
 
 /// Whether partners may make folders in the inbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
