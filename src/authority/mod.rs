@@ -7,6 +7,7 @@
 pub mod partner_keys;
 pub mod penalties;
 pub mod permit;
+pub mod places;
 pub mod signing;
 pub mod sources;
 
@@ -21,8 +22,9 @@ use tokio::sync::watch;
 
 use crate::authority::partner_keys::{PartnerKey, PartnerKeys};
 use crate::authority::permit::UploadPermit;
+use crate::authority::places::{Area, Place};
 use crate::ledger::keys::Revocation;
-use crate::policy::feed::{Feed, Legacy, Policy, PolicySet};
+use crate::policy::feed::{Feed, Folders, Legacy, Policy, PolicySet};
 use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::ids::{FeedId, PartnerId};
 use crate::terms::limits;
@@ -92,9 +94,6 @@ fn legacy_of(policy: &Policy, source: IpAddr, now: Timestamp) -> Option<&Legacy>
     let is_theirs = policy.allow_from.iter().any(|net| net.contains(&source));
     (is_theirs && !is_over).then_some(legacy)
 }
-
-/// Folders that are computed for every partner; no inbox may hide behind their names.
-pub const RESERVED_FOLDERS: [&str; 2] = ["receipts", "help"];
 
 // === impl Authority ===
 
@@ -296,32 +295,37 @@ impl Authority {
                 format!("{} has no policy", who.partner),
             ));
         };
-        let (folder, opened_name) = place(&policy, path)?;
+        let Place::InInbox { area, feed, below } = places::find(&policy, path) else {
+            return Err(outside(&policy, path));
+        };
+        let (folders, opened_name) = below.rsplit_once('/').unwrap_or(("", below));
         let name = self
             .gate
             .partial_names
             .final_name(opened_name)
             .unwrap_or(opened_name);
-        let feed = match &folder {
+        let fits = match &feed {
             None => policy.feed_for(name),
             Some(id) => policy.feed(id).filter(|feed| feed.pattern.is_match(name)),
         };
-        let Some(feed) = feed else {
-            return Err(no_feed(&policy, folder.as_ref(), name));
+        let Some(fits) = fits else {
+            return Err(no_feed(&policy, feed.as_ref(), name));
         };
-        let canonical = canonical_inbox(&policy)
-            .join(opened_name)
-            .map_err(|e| Refused {
-                code: "inbox-only",
-                why: format!("{}: {e}", who.partner),
-                told: format!("REJECTED inbox-only: {e}"),
-            })?;
+        if !folders.is_empty() && fits.folders == Folders::None {
+            return Err(no_folder(&policy, path));
+        }
+        let canonical = area.canonical(&policy, below).map_err(|e| Refused {
+            code: "inbox-only",
+            why: format!("{}: {e}", who.partner),
+            told: format!("REJECTED inbox-only: {e}"),
+        })?;
         Ok(UploadPermit::new(
             who.clone(),
+            area,
             canonical,
             name.to_owned(),
             Arc::clone(&policy),
-            Arc::clone(feed),
+            Arc::clone(fits),
         ))
     }
 
@@ -477,58 +481,24 @@ fn is_same(a: &str, b: &str) -> bool {
     a.len() == b.len() && differences == 0
 }
 
-/// The inbox that receipts and listings name.
 fn canonical_inbox(policy: &Policy) -> VirtualPath {
-    // A compiled policy has at least one inbox; the root would be the strictest stand-in.
-    policy
-        .inbox
-        .first()
-        .cloned()
-        .unwrap_or_else(VirtualPath::root)
+    Area::Production.inbox(policy)
 }
 
-/// Takes a path apart: the feed folder it names, if any, and the name inside it.
-fn place<'p>(policy: &Policy, path: &'p VirtualPath) -> Result<(Option<FeedId>, &'p str), Refused> {
-    let holds = |inbox: &VirtualPath| inbox == path || inbox.below(path).is_some();
-    let is_folder = policy.inbox.iter().any(holds);
-    // The closest inbox counts where one lies inside another, as `/` and `/upload`.
-    let inbox = policy
-        .inbox
-        .iter()
-        .filter(|inbox| path.below(inbox).is_some())
-        .max_by_key(|inbox| inbox.as_str().len());
-    let rest = inbox
-        .and_then(|inbox| path.below(inbox))
-        .unwrap_or_default();
-    let is_reserved = VirtualPath::root() != *path
-        && top_folder(path).is_some_and(|top| RESERVED_FOLDERS.contains(&top))
-        && inbox.is_none_or(|inbox| *inbox == VirtualPath::root());
-    if is_folder || is_reserved || rest.is_empty() {
-        return Err(outside(policy, path));
-    }
-    match rest.split_once('/') {
-        None => match FeedId::parse(rest)
-            .ok()
-            .filter(|id| policy.feed(id).is_some())
-        {
-            Some(_feed_folder) => Err(outside(policy, path)),
-            None => Ok((None, rest)),
-        },
-        Some((folder, name)) => match FeedId::parse(folder) {
-            Ok(id) if policy.feed(&id).is_some() && !name.contains('/') => Ok((Some(id), name)),
-            Ok(_) | Err(_) => Err(no_folder(policy, path)),
-        },
-    }
-}
-
-fn top_folder(path: &VirtualPath) -> Option<&str> {
-    path.as_str()
+/// There can be no file at the path: in a folder there is not, or outside the inbox.
+fn outside(policy: &Policy, path: &VirtualPath) -> Refused {
+    let is_inside = |inbox: &VirtualPath| {
+        *inbox != VirtualPath::root() && path.parent().below(inbox).is_some()
+            || *inbox == VirtualPath::root() && path.parent() != VirtualPath::root()
+    };
+    let is_reserved = path
+        .as_str()
         .split('/')
         .nth(1)
-        .filter(|top| !top.is_empty())
-}
-
-fn outside(policy: &Policy, path: &VirtualPath) -> Refused {
+        .is_some_and(|top| places::RESERVED_FOLDERS.contains(&top));
+    if !is_reserved && policy.inbox.iter().any(is_inside) {
+        return no_folder(policy, path);
+    }
     let inbox = ascii(canonical_inbox(policy).as_str(), TOLD_PATH_BYTES_MAX);
     let shown = ascii(path.as_str(), TOLD_PATH_BYTES_MAX);
     Refused {
@@ -1144,7 +1114,7 @@ mod tests {
     fn the_root_can_be_an_inbox_but_hides_no_folder() {
         let stand = stand();
         stand.authority.replace_policies(set(Policy {
-            inbox: vec![path("/"), path("/in/deep"), path("/upload")],
+            inbox: vec![path("/"), path("/in"), path("/upload")],
             feeds: vec![feed("any", ".*", None), feed("help", ".*", None)],
             ..policy()
         }));
@@ -1158,20 +1128,28 @@ mod tests {
         assert_eq!(open("/a.txt"), Ok("/a.txt".to_owned()));
         assert_eq!(open("/any/a.txt"), Ok("/a.txt".to_owned()));
         assert_eq!(open("/upload/a.txt"), Ok("/a.txt".to_owned()));
-        assert_eq!(open("/in/deep/any/a.txt"), Ok("/a.txt".to_owned()));
+        assert_eq!(open("/in/any/a.txt"), Ok("/a.txt".to_owned()));
         for raw in [
             "/receipts",
             "/help",
             "/receipts/a.txt",
             "/help/a.txt",
             "/in",
-            "/in/deep",
             "/upload",
             "/any",
         ] {
             assert_eq!(open(raw), Err("inbox-only"), "{raw}");
         }
-        assert_eq!(open("/in/a.txt"), Err("no-folder"));
+        assert_eq!(open("/none/a.txt"), Err("no-folder"));
+        assert_eq!(
+            open("/test/inbox/a.txt"),
+            Ok("/test/inbox/a.txt".to_owned())
+        );
+        assert_eq!(
+            open("/test/in/any/a.txt"),
+            Ok("/test/inbox/a.txt".to_owned())
+        );
+        assert_eq!(open("/outbox/a.txt"), Err("inbox-only"));
     }
 
     #[test]

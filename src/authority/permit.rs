@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::authority::Identity;
+use crate::authority::places::Area;
 use crate::policy::feed::{Feed, Policy};
 use crate::terms::path::VirtualPath;
 
@@ -10,6 +11,7 @@ use crate::terms::path::VirtualPath;
 #[derive(Debug)]
 pub struct UploadPermit {
     identity: Identity,
+    area: Area,
     path: VirtualPath,
     name: String,
     policy: Arc<Policy>,
@@ -19,6 +21,7 @@ pub struct UploadPermit {
 impl UploadPermit {
     pub(super) fn new(
         identity: Identity,
+        area: Area,
         path: VirtualPath,
         name: String,
         policy: Arc<Policy>,
@@ -26,6 +29,7 @@ impl UploadPermit {
     ) -> Self {
         Self {
             identity,
+            area,
             path,
             name,
             policy,
@@ -36,6 +40,11 @@ impl UploadPermit {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+    /// Whether the file counts.
+    #[must_use]
+    pub fn area(&self) -> Area {
+        self.area
     }
     /// The canonical path as opened (`/inbox/...`, aliases resolved; a partial name stays partial).
     #[must_use]

@@ -3,5 +3,6 @@
 
 mod extents;
 
+pub mod object;
 pub mod spool;
 pub mod store;

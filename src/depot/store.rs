@@ -411,7 +411,12 @@ impl Store {
         }
     }
 
-    fn unavailable(&self, detail: &dyn std::fmt::Display) -> StoreFault {
+    /// The directory behind it.
+    pub(super) fn local(&self) -> &LocalFileSystem {
+        &self.local
+    }
+
+    pub(super) fn unavailable(&self, detail: &dyn std::fmt::Display) -> StoreFault {
         StoreFault::Unavailable {
             store: self.name.clone(),
             detail: detail.to_string(),
@@ -563,7 +568,7 @@ fn sweep_below(root: &FilePath) -> Result<u64, (PathBuf, io::Error)> {
 /// What is written at once. Objects that fit need one step, and are linked, not renamed.
 const PART_BYTES: usize = 1024 * 1024;
 /// Metadata lies beside the object under its name and this.
-const METADATA_ENDING: &str = ".meta.json";
+pub(super) const METADATA_ENDING: &str = ".meta.json";
 
 #[cfg(test)]
 mod tests {

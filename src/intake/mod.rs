@@ -8,6 +8,9 @@ mod delivery;
 mod help;
 mod inspection;
 mod keyring;
+pub mod listing;
+mod outbox;
+pub mod quota;
 pub mod receipt;
 mod recover;
 mod settle;
@@ -16,6 +19,7 @@ mod tasks;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -26,12 +30,15 @@ use crate::config::{SpoolConfig, VerdictConfig};
 use crate::depot::spool::SpoolDir;
 use crate::depot::store::Store;
 use crate::intake::keyring::Keyring;
+use crate::intake::quota::SpoolQuota;
 use crate::intake::tasks::Tasks;
 use crate::ledger::Ledger;
 use crate::seal::WrappingKey;
 use crate::telemetry::{Event, Metrics, Rng};
 use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
+
+pub(crate) use crate::intake::outbox::unreachable;
 
 /// Everything intake is made of.
 pub struct IntakeParts {
@@ -80,6 +87,10 @@ struct Inner {
     verdict: VerdictConfig,
     spool_config: SpoolConfig,
     instance: InstanceName,
+    /// What lies in the spool.
+    quota: Arc<SpoolQuota>,
+    /// Folders partners made and nothing lies in yet.
+    folders: Mutex<HashMap<PartnerId, BTreeSet<String>>>,
     /// Paths being written or judged right now.
     live: Mutex<HashMap<(PartnerId, String), Live>>,
     tasks: Tasks,
@@ -93,8 +104,19 @@ struct Live {
     id: Option<SubmissionId>,
     since: Timestamp,
     address: String,
-    bytes: Arc<std::sync::atomic::AtomicU64>,
+    file: Arc<LiveFile>,
 }
+
+/// What others see of a file while it is being written, and may say about it.
+#[derive(Debug)]
+struct LiveFile {
+    bytes: AtomicU64,
+    /// Seconds since 1970; [`NO_TIME`] when the client has set none.
+    mtime: AtomicI64,
+}
+
+/// No file is that old.
+const NO_TIME: i64 = i64::MIN;
 
 /// Holds a path against other writers; lets go when dropped.
 struct Hold {
@@ -171,8 +193,10 @@ impl Intake {
             rng: parts.rng,
             metrics: parts.metrics,
             verdict: parts.verdict,
+            quota: Arc::new(SpoolQuota::new(parts.spool_config.quota_bytes)),
             spool_config: parts.spool_config,
             instance: parts.instance,
+            folders: Mutex::default(),
             live: Mutex::new(HashMap::new()),
             tasks: Tasks::new(tokio::runtime::Handle::current()),
             due: Notify::new(),
@@ -206,7 +230,7 @@ impl Intake {
         partner: &PartnerId,
         path: &str,
         address: &str,
-        bytes: &Arc<std::sync::atomic::AtomicU64>,
+        file: &Arc<LiveFile>,
     ) -> Result<Hold, Refusal> {
         let slot = (partner.clone(), path.to_owned());
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -227,7 +251,7 @@ impl Intake {
                 id: None,
                 since: self.now(),
                 address: address.to_owned(),
-                bytes: bytes.clone(),
+                file: Arc::clone(file),
             },
         );
         Ok(Hold {
@@ -261,6 +285,33 @@ impl Drop for Hold {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         live.remove(&self.slot);
+    }
+}
+
+// === impl LiveFile ===
+
+impl LiveFile {
+    fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicU64::new(bytes),
+            mtime: AtomicI64::new(NO_TIME),
+        })
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn mtime(&self) -> Option<i64> {
+        Some(self.mtime.load(Ordering::Relaxed)).filter(|at| *at != NO_TIME)
+    }
+
+    fn set_mtime(&self, mtime: i64) {
+        self.mtime.store(mtime, Ordering::Relaxed);
     }
 }
 

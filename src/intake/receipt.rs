@@ -6,6 +6,7 @@
 
 use serde::Serialize;
 
+use crate::authority::places::Area;
 use crate::inspect::report::{Control, Finding, Report, Sample};
 use crate::ledger::submissions::Beginning;
 use crate::terms::clock::Timestamp;
@@ -34,6 +35,8 @@ pub(super) struct Facts<'f> {
     pub(super) report: &'f Report,
     /// The submission that holds the same content already, and when it was accepted.
     pub(super) known_as: Option<(SubmissionId, Timestamp)>,
+    /// Whether it counts.
+    pub(super) area: Area,
 }
 
 /// A file that was checked where it lies and never sent: what its receipt would say.
@@ -67,7 +70,7 @@ struct ReceiptJson<'f> {
     submission: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'f str>,
-    /// `production`, or `check` for a file that was never sent.
+    /// `production`, `test`, or `check` for a file that was never sent.
     area: &'static str,
     partner: &'f str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -187,6 +190,9 @@ impl Facts<'_> {
             "Submission  {}   (quote this when you write to us)",
             self.beginning.id.short()
         ));
+        if self.area == Area::Test {
+            page.line("Area        test: checked in full, and nothing is forwarded or kept");
+        }
         page.line("");
         self.verdict_text(&mut page);
         self.control_text(&mut page);
@@ -262,7 +268,7 @@ impl Facts<'_> {
         let mut receipt = ReceiptJson::of(self.report);
         receipt.submission = Some(self.beginning.id.to_string());
         receipt.instance = Some(self.instance);
-        receipt.area = "production";
+        receipt.area = self.area.name();
         receipt.partner = self.beginning.partner.as_str();
         receipt.feed = Some(self.beginning.feed.as_str());
         receipt.policy_version = self.beginning.policy_version;
@@ -295,8 +301,12 @@ impl Facts<'_> {
             )];
         }
         if !self.is_rejected() {
+            let test = match self.area {
+                Area::Production => "",
+                Area::Test => "  (a test: nothing is forwarded)",
+            };
             return vec![format!(
-                "ACCEPTED {name}  {}  submission {short}",
+                "ACCEPTED {name}  {}  submission {short}{test}",
                 self.size_words()
             )];
         }
@@ -315,7 +325,8 @@ impl Facts<'_> {
             )
         }));
         lines.push(format!(
-            "  all errors: /receipts/{}.txt",
+            "  all errors: {}/{}.txt",
+            self.area.receipts(),
             ascii(&self.base(), 240)
         ));
         lines
@@ -324,7 +335,11 @@ impl Facts<'_> {
     /// The status text of a refused CLOSE or RENAME.
     #[must_use]
     pub(super) fn status_text(&self) -> String {
-        let report = format!("; report /receipts/{}.txt", ascii(&self.base(), 240));
+        let report = format!(
+            "; report {}/{}.txt",
+            self.area.receipts(),
+            ascii(&self.base(), 240)
+        );
         let mut text = match (self.report.rows_with_errors, self.examples().next()) {
             (0, Some((finding, sample))) => {
                 format!("REJECTED {}: {}", finding.code, what(finding, sample))
@@ -766,6 +781,7 @@ mod tests {
             decided_at: beginning.opened_at,
             report,
             known_as: None,
+            area: Area::Production,
         }
     }
 

@@ -6,8 +6,6 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crate::depot::spool::SpoolFault;
 use crate::inspect::report::Sample;
@@ -15,7 +13,7 @@ use crate::intake::inspection::{InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::settle::{Case, inspect};
 use crate::intake::submission::{Ending, Unjudged};
-use crate::intake::{Hold, Intake, micros};
+use crate::intake::{Hold, Intake, LiveFile, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Beginning, Row, State};
 use crate::seal::Lane;
@@ -54,6 +52,9 @@ impl Intake {
     /// # Errors
     /// The ledger cannot be read.
     pub async fn recover(&self) -> Result<(), LedgerFault> {
+        for (partner, bytes) in self.0.ledger.spooled().await? {
+            self.0.quota.add(&partner, bytes);
+        }
         let waiting = self.0.ledger.waiting().await?;
         let mut keep: HashSet<SubmissionId> = waiting.iter().map(|one| one.id).collect();
         let far_future = Timestamp::from_micros(i64::MAX);
@@ -123,8 +124,8 @@ impl Intake {
         let Some(row) = self.0.ledger.submission(id).await? else {
             return Ok(None);
         };
-        let size = Arc::new(AtomicU64::new(row.bytes));
-        let hold = self.hold(&row.partner, &row.path, "an earlier session", &size)?;
+        let file = LiveFile::new(row.bytes);
+        let hold = self.hold(&row.partner, &row.path, "an earlier session", &file)?;
         hold.own(id);
         // Read again under the hold: its upload may have ended it meanwhile.
         let row = self.0.ledger.submission(id).await?;
@@ -141,7 +142,7 @@ impl Intake {
             .plus_micros(-micros(self.0.spool_config.partial_ttl_secs));
         for id in self.0.ledger.stale(before).await? {
             // Held, and looked at again: it may be resumed at this moment.
-            let Ok(Some((_row, _hold))) = self.claim(id, State::Interrupted).await else {
+            let Ok(Some((row, _hold))) = self.claim(id, State::Interrupted).await else {
                 continue;
             };
             if !self.0.ledger.stale(before).await?.contains(&id) {
@@ -151,6 +152,7 @@ impl Intake {
                 tracing::error!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, %fault);
                 continue;
             }
+            self.0.quota.give_back(&row.partner, row.bytes);
             self.unlink(id).await;
             tracing::info!(event = Event::SubmissionExpired.as_str(), submission = %id);
         }
@@ -169,7 +171,7 @@ impl Intake {
             .await?;
         if there.is_some_and(|newer| newer.id != id && newer.opened_at > row.opened_at) {
             // A newer file has taken its place; nothing of this one was acknowledged.
-            return Ok(self.discard(id).await?);
+            return Ok(self.discard(&row).await?);
         }
         let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
         let key = self
@@ -192,9 +194,9 @@ impl Intake {
         let (sealed, bytes) = match found {
             Ok(found) => found,
             // Nothing was acknowledged, and what is there is of no use to anybody.
-            Err(SpoolFault::Damaged { .. }) => return Ok(self.discard(id).await?),
+            Err(SpoolFault::Damaged { .. }) => return Ok(self.discard(&row).await?),
             Err(SpoolFault::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                return Ok(self.discard(id).await?);
+                return Ok(self.discard(&row).await?);
             }
             Err(fault) => return Err(fault.into()),
         };
@@ -205,7 +207,9 @@ impl Intake {
             bytes,
             ending: Ending::CutOff,
         };
-        Ok(self.interrupt(unjudged).await?)
+        self.interrupt(unjudged).await?;
+        self.0.quota.add(&row.partner, bytes);
+        Ok(())
     }
 
     /// `received`: whole and durable, a verdict was promised.
@@ -259,7 +263,9 @@ impl Intake {
             untaken: None,
         };
         // Accepted or rejected: the partner reads it in the receipt.
-        drop(self.settle(case, inspected, digest).await);
+        let settled = self.settle(case, inspected, digest).await;
+        self.0.quota.give_back(&row.partner, row.bytes);
+        drop(settled);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::authority::places::Area;
 use crate::authority::signing::RECEIPT_NAMESPACE;
 use crate::depot::spool::{SealedLane, SpoolReader};
 use crate::inspect::report::{Report, Sample};
@@ -86,8 +87,10 @@ impl Receiving {
                 return answer(tell, Err(refusal));
             }
         };
-        let evidence = shortfalls(contiguous, end, self.declared_bytes);
-        self.faults.extend(evidence);
+        if self.refusal.is_none() {
+            let evidence = shortfalls(contiguous, end, self.declared_bytes);
+            self.faults.extend(evidence);
+        }
         let reader = raw.reader();
         let followed = self.behind.as_mut().and_then(Behind::seal);
         // Rewritten bytes may have been digested before or after: when in doubt, again.
@@ -104,7 +107,8 @@ impl Receiving {
             reader,
             raw.rewritten_from(),
         );
-        let intake = self.intake.clone();
+        let channel = channel_of(&self.beginning);
+        let (intake, share) = (self.intake.clone(), self.share);
         let case = Case {
             beginning: self.beginning,
             policy: self.policy,
@@ -112,7 +116,7 @@ impl Receiving {
             setup: self.setup,
             out_key: self.out_key_wrapped,
             raw: sealed,
-            mtime: self.mtime,
+            mtime: self.file.mtime(),
             received_at: closed_at,
             faults: self.faults,
             untaken: self.refusal.map(|refusal| refusal.text),
@@ -155,7 +159,12 @@ impl Receiving {
         };
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
         let told = match inspected {
-            Ok((inspected, made)) => intake.settle(case, inspected, made).await,
+            Ok((inspected, made)) => {
+                let settled = intake.settle(case, inspected, made).await;
+                // Its raw key is gone, and if that could not be recorded the next start counts again.
+                drop(share);
+                settled
+            }
             Err(fault) => {
                 let refusal = Refusal::ours("inspect a file", &fault);
                 if tell.is_some() {
@@ -169,6 +178,8 @@ impl Receiving {
                     // Told as a failure either way; what could not be kept is in the log.
                     drop(intake.interrupt(unjudged).await);
                 }
+                // Either way it lies in the spool with nobody writing it.
+                share.leave(contiguous);
                 // Otherwise it is *received*, and judged again when the gateway next tends to it.
                 Err(refusal)
             }
@@ -177,7 +188,7 @@ impl Receiving {
         drop(self.hold);
         if let Some(tell) = tell {
             let waited = intake.now().micros_since(closed_at);
-            intake.0.metrics.verdict_waited(Channel::Sftp, waited);
+            intake.0.metrics.verdict_waited(channel, waited);
             answer(tell, told);
         }
     }
@@ -229,6 +240,7 @@ impl Intake {
         }
         let earlier = self.earlier_accepted(&case).await.map_err(ours)?;
         if let (Some(row), SameName::Reject) = (&earlier, case.feed.same_name)
+            && case.area() == Area::Production
             && row.digest != Some(digest)
         {
             let detail = format!("a file of this name was accepted as {}", row.id.short());
@@ -249,13 +261,13 @@ impl Intake {
             .await
             .map_err(ours)?;
         let beginning = case.beginning.clone();
-        let is_known = known.is_some();
+        let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
         let settled = self
             .record(case, inspected, digest, earlier, known)
             .await
             .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
-        self.unlink_after(&beginning, settled.status.is_some() || is_known)
-            .await;
+        let ends_here = settled.status.is_some() || is_known || is_test;
+        self.unlink_after(&beginning, ends_here).await;
         self.0.due.notify_one();
         match settled.status {
             Some(text) => Err(Refusal {
@@ -290,7 +302,8 @@ impl Intake {
         digest: Digest,
         inspected: &mut Inspected,
     ) -> Result<Option<Row>, LedgerFault> {
-        if !inspected.report.is_clean() || case.feed.same_content == SameContent::Allow {
+        let is_test = case.area() == Area::Test;
+        if !inspected.report.is_clean() || case.feed.same_content == SameContent::Allow || is_test {
             return Ok(None);
         }
         let found = self
@@ -342,6 +355,7 @@ impl Intake {
             decided_at,
             report: &report,
             known_as,
+            area: case.area(),
         };
         let rejected = facts.is_rejected();
         let settled = Settled {
@@ -359,18 +373,21 @@ impl Intake {
         let accepted = (!rejected).then(|| {
             let received = case.received_at.to_rfc3339();
             let day = received.get(..10).unwrap_or_default();
+            let forwards = case.area() == Area::Production;
+            let keeps = known.is_none() && forwards;
+            let key = case.feed.key.fill(
+                &case.policy,
+                &case.feed,
+                &case.beginning.name,
+                case.beginning.id,
+                day,
+            );
             Acceptance {
-                out_key: known.is_none().then(|| case.out_key.clone()),
-                out: known.is_none().then(|| out.clone()),
-                out_digest: known.is_none().then_some(out_digest),
-                store: case.feed.store.to_string(),
-                key: case.feed.key.fill(
-                    &case.policy,
-                    &case.feed,
-                    &case.beginning.name,
-                    case.beginning.id,
-                    day,
-                ),
+                out_key: keeps.then(|| case.out_key.clone()),
+                out: keeps.then(|| out.clone()),
+                out_digest: keeps.then_some(out_digest),
+                store: forwards.then(|| case.feed.store.to_string()),
+                key: forwards.then_some(key),
                 metadata: metadata(&case, &report, digest, out_digest),
                 known_as: known.as_ref().map(|row| row.id),
             }
@@ -405,10 +422,13 @@ impl Intake {
         };
         let good = report.rows.saturating_sub(report.rows_with_errors);
         let (partner, feed) = (&beginning.partner, &beginning.feed);
-        self.0.metrics.submission_settled(partner, feed, verdict);
+        let channel = channel_of(beginning);
+        if case.area() == Area::Production {
+            self.0.metrics.submission_settled(partner, feed, verdict);
+        }
         self.0
             .metrics
-            .bytes_received(partner, Channel::Sftp, case.raw.bytes);
+            .bytes_received(partner, channel, case.raw.bytes);
         self.0
             .metrics
             .rows_checked(partner, feed, good, report.rows_with_errors);
@@ -419,6 +439,7 @@ impl Intake {
             partner = %beginning.partner,
             feed = %beginning.feed,
             policy_version = beginning.policy_version,
+            area = case.area().name(),
             channel = %beginning.origin.channel,
             client.address = %beginning.origin.address,
             client = %beginning.origin.client,
@@ -473,6 +494,10 @@ impl Intake {
 // === impl Case ===
 
 impl Case {
+    fn area(&self) -> Area {
+        Area::of(&self.beginning.path)
+    }
+
     fn whole(&self, digest: Digest) -> Whole {
         Whole {
             digest,
@@ -532,6 +557,14 @@ pub(super) async fn inspect(
         inspection.finish()
     })
     .await?
+}
+
+fn channel_of(beginning: &Beginning) -> Channel {
+    if beginning.origin.channel == "scp" {
+        Channel::Scp
+    } else {
+        Channel::Sftp
+    }
 }
 
 /// Accepted, whatever became of its delivery.

@@ -1,21 +1,23 @@
 //! One submission while its bytes arrive. Each phase consumes the one before it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use crate::authority::Identity;
 use crate::authority::permit::UploadPermit;
+use crate::authority::places::Area;
 use crate::depot::spool::{SpoolSync, SpoolWriter};
 use crate::inspect::report::Sample;
 use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
 use crate::intake::keyring::{KeyFault, Purpose};
+use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
-use crate::intake::{Hold, Intake, Opening, Refusal, RefusalKind, Told};
+use crate::intake::{Hold, Intake, LiveFile, Opening, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
 use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
-use crate::telemetry::Event;
+use crate::telemetry::{Event, Limit};
 use crate::terms::codes::Code;
 use crate::terms::ids::SubmissionId;
 use crate::tokens::TokenKeys;
@@ -36,6 +38,10 @@ pub struct PendingSync {
 }
 
 /// The state of a submission that is being written.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that arises at another moment"
+)]
 pub(super) struct Receiving {
     pub(super) intake: Intake,
     pub(super) hold: Hold,
@@ -47,21 +53,22 @@ pub(super) struct Receiving {
     pub(super) raw: SpoolWriter,
     pub(super) behind: Option<Behind>,
     pub(super) declared_bytes: Option<u64>,
-    pub(super) mtime: Option<i64>,
     /// Faults of the upload itself, found before any inspection.
     pub(super) faults: Vec<(Code, &'static str, Sample)>,
     /// The path is a partial name: CLOSE keeps, RENAME judges.
     pub(super) partial: bool,
     /// The ledger has a row for it already.
     pub(super) begun: bool,
-    /// Bytes the spool has room for.
-    room: u64,
+    /// What it takes of the spool's quota.
+    pub(super) share: Share,
+    /// Every WRITE goes to the end, whatever its offset says.
+    append: bool,
     pub(super) refusal: Option<Refusal>,
     spoiled: bool,
     /// Bytes of an earlier, interrupted upload that the first write decides about.
     resumable: Option<u64>,
     woken_at: u64,
-    size: Arc<AtomicU64>,
+    pub(super) file: Arc<LiveFile>,
 }
 
 /// An unfinished file, on its way into the ledger.
@@ -97,8 +104,8 @@ impl Intake {
     ) -> Result<Submission, Refusal> {
         let partner = permit.identity().partner.clone();
         let path = permit.path().as_str().to_owned();
-        let size = Arc::new(AtomicU64::new(0));
-        let hold = self.hold(&partner, &path, &origin.address, &size)?;
+        let file = LiveFile::new(0);
+        let hold = self.hold(&partner, &path, &origin.address, &file)?;
         let earlier = self
             .0
             .ledger
@@ -111,28 +118,41 @@ impl Intake {
         {
             return Err(being_checked(permit.name()));
         }
-        let own = earlier
-            .as_ref()
-            .filter(|row| row.state == State::Interrupted)
-            .map_or(0, |row| row.bytes);
-        let room = self.room_for(&permit, opening.declared_bytes, own).await?;
         if earlier.is_some() && opening.exclusive {
             let text = format!("{} exists already", ascii(permit.name(), 80));
             return Err(Refusal::new(RefusalKind::Failure, text));
         }
+        let declared = opening.declared_bytes.unwrap_or(0);
+        if declared > permit.feed().bytes_max {
+            let text = too_large(permit.feed().bytes_max);
+            return Err(Refusal::new(RefusalKind::Failure, text));
+        }
+        let own = earlier
+            .as_ref()
+            .filter(|row| row.state == State::Interrupted)
+            .map_or(0, |row| row.bytes);
+        self.make_sure_of_room(&permit, declared, own)?;
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !opening.truncate => {
-                self.resume(&permit, origin, row, hold, size, false).await?
+                self.resume(&permit, origin, row, hold, file, false).await?
             }
             Some(row) => {
-                self.discard(row.id).await?;
-                self.begin(&permit, origin, hold, size).await?
+                self.discard(&row).await?;
+                self.begin(&permit, origin, hold, file).await?
             }
-            None => self.begin(&permit, origin, hold, size).await?,
+            None => self.begin(&permit, origin, hold, file).await?,
         };
         receiving.declared_bytes = opening.declared_bytes;
-        receiving.room = room;
-        Ok(Submission(Some(receiving)))
+        receiving.append = opening.append;
+        // A declared size is taken at once; somebody else may have been quicker.
+        let has_room = receiving.share.grow(declared.max(receiving.raw.end()));
+        let submission = Submission(Some(receiving));
+        if has_room {
+            Ok(submission)
+        } else {
+            // Dropped, what was there of it is kept.
+            Err(self.spool_full(permit.identity(), declared))
+        }
     }
 
     async fn begin(
@@ -140,7 +160,7 @@ impl Intake {
         permit: &UploadPermit,
         origin: Origin,
         hold: Hold,
-        size: Arc<AtomicU64>,
+        file: Arc<LiveFile>,
     ) -> Result<Receiving, Refusal> {
         let random = self
             .0
@@ -155,7 +175,7 @@ impl Intake {
             .map_err(|fault| Refusal::ours("make a data key", &fault))?;
         let raw = self.0.spool.create(id, Lane::Raw, &raw_key);
         let beginning = self.beginning(permit, origin, id, wrapped);
-        self.receiving(permit, beginning, raw, hold, size).await
+        self.receiving(permit, beginning, raw, hold, file, 0).await
     }
 
     /// Goes on with an interrupted submission, under today's policy. `whole`: nothing more will be
@@ -166,7 +186,7 @@ impl Intake {
         origin: Origin,
         row: Row,
         hold: Hold,
-        size: Arc<AtomicU64>,
+        file: Arc<LiveFile>,
         whole: bool,
     ) -> Result<Receiving, Refusal> {
         let ours = |fault: &dyn std::fmt::Display| Refusal::ours("resume a submission", fault);
@@ -191,7 +211,7 @@ impl Intake {
         beginning.opened_at = row.opened_at;
         let staged = raw.contiguous();
         let mut receiving = self
-            .receiving(permit, beginning.clone(), raw, hold, size)
+            .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
             .await?;
         // Last: until here a failure leaves the row as it was.
         self.0
@@ -200,9 +220,11 @@ impl Intake {
             .await
             .map_err(|fault| ours(&fault))?;
         receiving.begun = true;
-        receiving.mtime = row.mtime;
+        if let Some(mtime) = row.mtime.filter(|_| receiving.file.mtime().is_none()) {
+            receiving.file.set_mtime(mtime);
+        }
         receiving.resumable = (!whole).then_some(staged);
-        receiving.size.store(staged, Ordering::Relaxed);
+        receiving.file.set_bytes(staged);
         if receiving.raw.is_spilled() && whole {
             receiving.follow();
         }
@@ -215,21 +237,27 @@ impl Intake {
         beginning: Beginning,
         raw: SpoolWriter,
         hold: Hold,
-        size: Arc<AtomicU64>,
+        file: Arc<LiveFile>,
+        counted: u64,
     ) -> Result<Receiving, Refusal> {
         hold.own(beginning.id);
         let (partner, feed) = (&permit.identity().partner, permit.feed());
-        let keys = self
-            .0
-            .keyring
-            .token_keys(partner, &feed.contract)
-            .await
-            .map_err(|fault| Refusal::ours("get the token keys", &fault))?;
+        let keys = match permit.area() {
+            Area::Production => self.0.keyring.token_keys(partner, &feed.contract).await,
+            Area::Test => self.0.keyring.throw_away_keys(&feed.contract),
+        };
+        let keys = keys.map_err(|fault| Refusal::ours("get the token keys", &fault))?;
         let (setup, out_key_wrapped) = self
             .setup(beginning.id, feed, keys)
             .map_err(|fault| Refusal::ours("make a data key", &fault))?;
+        let share = self
+            .0
+            .quota
+            .share(partner, permit.policy().quota_bytes, counted);
         Ok(Receiving {
             intake: self.clone(),
+            share,
+            append: false,
             hold,
             beginning,
             policy: permit.policy().clone(),
@@ -239,16 +267,14 @@ impl Intake {
             raw,
             behind: None,
             declared_bytes: None,
-            mtime: None,
             faults: Vec::new(),
             partial: permit.is_partial(),
             begun: false,
-            room: u64::MAX,
             refusal: None,
             spoiled: false,
             resumable: None,
             woken_at: 0,
-            size,
+            file,
         })
     }
 
@@ -292,79 +318,44 @@ impl Intake {
         }
     }
 
-    /// How many bytes this upload may have, as far as can be known now. `own`: what an earlier part
-    /// of the same file takes already; it is resumed or replaced, and counts once.
-    async fn room_for(
+    /// Refuses early what cannot fit. `own`: what an earlier part of the same file takes already;
+    /// it is resumed or replaced, and counts once.
+    fn make_sure_of_room(
         &self,
         permit: &UploadPermit,
-        declared: Option<u64>,
+        declared: u64,
         own: u64,
-    ) -> Result<u64, Refusal> {
-        let declared = declared.unwrap_or(0);
-        if declared > permit.feed().bytes_max {
-            return Err(Refusal::new(
-                RefusalKind::Failure,
-                too_large(permit.feed().bytes_max),
-            ));
-        }
-        let spool = self.0.spool.clone();
-        let used = blocking(move || spool.usage())
-            .await
-            .map_err(|fault| Refusal::ours("measure the spool", &fault))?
-            .map_err(|fault| Refusal::ours("measure the spool", &fault))?;
-        let room = self
-            .0
-            .spool_config
-            .quota_bytes
-            .saturating_sub(used.saturating_sub(own));
-        let room = match permit.policy().quota_bytes {
-            Some(quota) => {
-                let spooled = self.spooled_by(permit).await?.saturating_sub(own);
-                room.min(quota.saturating_sub(spooled))
-            }
-            None => room,
-        };
+    ) -> Result<(), Refusal> {
+        let partner = &permit.identity().partner;
+        let free = self.0.quota.of(partner, permit.policy().quota_bytes).free;
+        let room = free.saturating_add(own);
         if room == 0 || declared > room {
-            tracing::warn!(
-                event = Event::SpoolFull.as_str(),
-                partner = %permit.identity().partner,
-                used,
-                room,
-                declared,
-            );
-            return Err(full());
+            return Err(self.spool_full(permit.identity(), declared));
         }
-        Ok(room)
+        Ok(())
     }
 
-    /// Raw bytes of this partner that are arriving, or wait for a resume.
-    async fn spooled_by(&self, permit: &UploadPermit) -> Result<u64, Refusal> {
-        let partner = &permit.identity().partner;
-        let waiting: u64 = self
-            .0
-            .ledger
-            .listed(partner, self.visible_since())
-            .await
-            .map_err(|fault| Refusal::ours("measure the spool", &fault))?
-            .iter()
-            .filter(|row| row.state == State::Interrupted)
-            .fold(0, |sum, row| sum.saturating_add(row.bytes));
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(live
-            .iter()
-            .filter(|((owner, _), _)| owner == partner)
-            .map(|(_, writing)| writing.bytes.load(Ordering::Relaxed))
-            .fold(waiting, u64::saturating_add))
+    fn spool_full(&self, who: &Identity, declared: u64) -> Refusal {
+        self.0.metrics.limit_reached(Limit::Spool);
+        tracing::warn!(
+            event = Event::SpoolFull.as_str(),
+            partner = %who.partner,
+            declared,
+        );
+        full()
     }
 
     /// Destroys an unfinished submission at its partner's wish.
-    pub(super) async fn discard(&self, id: SubmissionId) -> Result<(), Refusal> {
+    pub(super) async fn discard(&self, row: &Row) -> Result<(), Refusal> {
         self.0
             .ledger
-            .remove(id)
+            .remove(row.id)
             .await
             .map_err(|fault| Refusal::ours("remove a submission", &fault))?;
-        self.unlink(id).await;
+        if row.state == State::Interrupted {
+            self.0.quota.give_back(&row.partner, row.bytes);
+        }
+        self.unlink(row.id).await;
         Ok(())
     }
 
@@ -430,7 +421,8 @@ impl Submission {
     }
 
     /// Takes bytes, synchronously: seal and page-cache write, no waiting for inspection.
-    /// With an APPEND opening, `offset` is taken as sent by the client.
+    /// With an APPEND opening the bytes go to the end, whatever `offset` says (draft section 6.3);
+    /// some clients then send 0.
     ///
     /// # Errors
     /// [`Refusal`] over the size limit, when inspection already has found a fault that refuses the
@@ -440,6 +432,15 @@ impl Submission {
             Some(receiving) => receiving.write_at(offset, data),
             None => Err(Refusal::new(RefusalKind::Failure, "the file is closed")),
         }
+    }
+
+    /// A fault of the file refuses it whatever follows: nothing more will be taken, and closing it
+    /// settles it.
+    #[must_use]
+    pub fn is_condemned(&self) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|receiving| receiving.refusal.is_some() && !receiving.spoiled)
     }
 
     /// Bytes that were meant for this file could not be taken: a CLOSE will not say OK.
@@ -463,16 +464,16 @@ impl Submission {
                 .raw
                 .truncate(bytes)
                 .map_err(|fault| receiving.broken("truncate the spool", &fault))?;
-            receiving.size.store(bytes, Ordering::Relaxed);
+            receiving.file.set_bytes(bytes);
         }
         receiving.declared_bytes = Some(bytes);
         Ok(())
     }
 
     /// FSETSTAT mtime, seconds since 1970.
-    pub fn set_mtime(&mut self, mtime: i64) {
-        if let Some(receiving) = &mut self.0 {
-            receiving.mtime = Some(mtime);
+    pub fn set_mtime(&self, mtime: i64) {
+        if let Some(receiving) = &self.0 {
+            receiving.file.set_mtime(mtime);
         }
     }
 
@@ -481,13 +482,13 @@ impl Submission {
     pub fn bytes(&self) -> u64 {
         self.0
             .as_ref()
-            .map_or(0, |receiving| receiving.size.load(Ordering::Relaxed))
+            .map_or(0, |receiving| receiving.file.bytes())
     }
 
     /// The client-set mtime, seconds since 1970.
     #[must_use]
     pub fn mtime(&self) -> Option<i64> {
-        self.0.as_ref().and_then(|receiving| receiving.mtime)
+        self.0.as_ref().and_then(|receiving| receiving.file.mtime())
     }
 
     /// fsync@openssh.com: seals what was written and says what has to be awaited for it to be
@@ -516,16 +517,16 @@ impl Submission {
         intake.0.tasks.spawn(async move {
             // A failed send means the client is gone; what was promised is done all the same.
             let refused = receiving.refusal.clone();
-            let is_short = receiving.partial && receiving.declares_more();
+            let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
+            let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
             if is_short {
                 drop(receiving.keep(Ending::CutOff).await);
                 let text = "incomplete: fewer bytes arrived than were declared; send the rest";
                 drop(tell.send(Err(Refusal::new(RefusalKind::Failure, text))));
-            } else if let Some(refusal) = refused.filter(|_| receiving.spoiled || receiving.partial)
-            {
+            } else if let Some(refusal) = refused.filter(|_| receiving.spoiled) {
                 drop(receiving.keep(Ending::CutOff).await);
                 drop(tell.send(Err(refusal)));
-            } else if receiving.partial {
+            } else if receiving.partial && receiving.refusal.is_none() {
                 drop(tell.send(receiving.keep(Ending::Closed).await));
             } else {
                 Box::pin(receiving.judge(tell)).await;
@@ -592,6 +593,7 @@ impl Receiving {
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
         }
+        let offset = if self.append { self.raw.end() } else { offset };
         let end = u64::try_from(data.len())
             .ok()
             .and_then(|len| offset.checked_add(len));
@@ -611,8 +613,9 @@ impl Receiving {
             return Err(self.refuse(text));
         };
         // Rewrites append: the disk must not grow without end under a small file.
-        let sealed_max = self.room.saturating_mul(2).max(REWRITE_BYTES_FREE);
-        if end > self.room || self.raw.sealed_bytes() > sealed_max {
+        let sealed_max = self.raw.end().saturating_mul(2).max(REWRITE_BYTES_FREE);
+        if !self.share.grow(end) || self.raw.sealed_bytes() > sealed_max {
+            self.intake.0.metrics.limit_reached(Limit::Spool);
             return Err(self.spoil(full()));
         }
         if let Some(staged) = self.resumable.take()
@@ -623,12 +626,12 @@ impl Receiving {
             self.raw
                 .truncate(0)
                 .map_err(|fault| self.broken("truncate the spool", &fault))?;
-            self.size.store(0, Ordering::Relaxed);
+            self.file.set_bytes(0);
         }
         self.raw
             .write_at(offset, data)
             .map_err(|fault| self.broken("write the spool", &fault))?;
-        self.size.fetch_max(end, Ordering::Relaxed);
+        self.file.set_bytes(end.max(self.file.bytes()));
         self.keep_up();
         Ok(())
     }
@@ -737,11 +740,12 @@ impl Receiving {
         let case = Unjudged {
             beginning: self.beginning,
             raw_inline: sealed.inline,
-            mtime: self.mtime,
+            mtime: self.file.mtime(),
             bytes: contiguous,
             ending,
         };
         self.intake.interrupt(case).await?;
+        self.share.leave(contiguous);
         drop(self.hold);
         Ok(Told::default())
     }

@@ -1,21 +1,25 @@
-//! What a partner sees: /inbox, /receipts, /help; computed, never a directory of the host.
+//! What a partner sees: /inbox, /outbox, /receipts, /test, /help; computed, never a directory of the
+//! host.
 
 use std::sync::Arc;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 
+use crate::authority::places::{self, Area, Place};
 use crate::authority::{Identity, Refused};
+use crate::depot::object::Object;
+use crate::intake::quota::QuotaUse;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::is_accepted;
 use crate::intake::submission::{Submission, being_checked};
-use crate::intake::{Hold, Intake, Refusal, RefusalKind, Told, help, micros};
+use crate::intake::{Hold, Intake, LiveFile, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
 use crate::policy::feed::Policy;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
+use crate::terms::digest::Digest;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
 
@@ -50,22 +54,17 @@ pub struct Entry {
     pub attributes: Attributes,
 }
 
-/// Where a path lies.
-enum Place<'p> {
-    Root,
-    /// The inbox, or the part below it.
-    Inbox(Option<&'p str>),
-    /// `/inbox/<feed>`.
-    Feed,
-    Receipts(Option<&'p str>),
-    /// `/receipts/rejected`, or a name in it.
-    Rejected(Option<&'p str>),
-    Help(Option<&'p str>),
-    Nowhere,
+/// A file open for reading.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// Of the outbox; read piece by piece.
+    Object(Object),
+    /// A receipt or a page of help; they are small.
+    Whole(Bytes),
 }
 
 /// The four documents of a receipt, and what is behind its base in their names.
-const DOCUMENTS: [(&str, Document); 4] = [
+pub(super) const DOCUMENTS: [(&str, Document); 4] = [
     (".txt", Document::Text),
     (".txt.sig", Document::TextSig),
     (".json", Document::Json),
@@ -81,21 +80,31 @@ impl Intake {
     /// [`Refusal`]; a path rejected in the last 15 minutes answers `NoSuchFile` with its verdict.
     pub async fn stat(&self, who: &Identity, path: &VirtualPath) -> Result<Attributes, Refusal> {
         let policy = self.policy_of(who)?;
-        match place(&policy, path) {
-            Place::Root | Place::Receipts(None) | Place::Rejected(None) | Place::Help(None) => {
-                Ok(self.folder(0o500))
+        match places::find(&policy, path) {
+            Place::Root
+            | Place::TestRoot
+            | Place::Receipts(_, None)
+            | Place::Rejected(_, None)
+            | Place::Help(None) => Ok(self.folder(0o500)),
+            Place::Outbox(None) | Place::Inbox(_) | Place::FeedFolder(_) => Ok(self.folder(0o700)),
+            Place::InInbox { area, below, .. } => {
+                let canonical = canonical(&policy, area, below)?;
+                self.stat_inbox(who, &policy, area, &canonical).await
             }
-            Place::Inbox(None) | Place::Feed => Ok(self.folder(0o700)),
-            Place::Inbox(Some(_)) => self.stat_inbox(who, &policy, path).await,
-            Place::Receipts(Some(_)) | Place::Rejected(Some(_)) | Place::Help(Some(_)) => {
-                let name = path.name().unwrap_or_default();
-                self.list(who, &path.parent())
-                    .await?
-                    .into_iter()
-                    .find(|entry| entry.name == name)
-                    .map(|entry| entry.attributes)
-                    .ok_or_else(|| absent(path))
+            Place::Receipts(area, Some(name)) => {
+                self.stat_receipt(who, path, area, name, Shown::All).await
             }
+            Place::Rejected(area, Some(name)) => {
+                self.stat_receipt(who, path, area, name, Shown::Rejected)
+                    .await
+            }
+            Place::Help(Some(name)) => self
+                .help_pages(&policy)
+                .into_iter()
+                .find(|(page, _)| page == name)
+                .map(|(_, text)| file_of(u64_of(text.len()), self.now().as_secs()))
+                .ok_or_else(|| absent(path)),
+            Place::Outbox(Some(below)) => self.stat_outbox(&policy, path, below).await,
             Place::Nowhere => Err(nowhere(&policy, path)),
         }
     }
@@ -104,32 +113,26 @@ impl Intake {
         &self,
         who: &Identity,
         policy: &Policy,
+        area: Area,
         path: &VirtualPath,
     ) -> Result<Attributes, Refusal> {
-        let path = canonical(policy, path);
-        if let Some(bytes) = self.live_bytes(who, path.as_str()) {
-            let mtime = self.now().as_secs();
-            return Ok(Attributes {
-                kind: EntryKind::File,
-                bytes,
-                mode: 0o600,
-                mtime,
-            });
+        if let Some(live) = self.live_attributes(who, path.as_str()) {
+            return Ok(live);
         }
         let since = self.visible_since();
-        if let Some(row) = self
-            .0
-            .ledger
+        let ledger = &self.0.ledger;
+        if let Some(row) = ledger
             .at_path(&who.partner, path.as_str(), since)
             .await
             .map_err(broken)?
         {
             return Ok(attributes_of(&row));
         }
+        if policy.takes_folders() && self.is_own_folder(who, path).await? {
+            return Ok(self.folder(0o700));
+        }
         let recently = self.now().plus_micros(-micros(limits::REJECTED_STAT_SECS));
-        let rejected = self
-            .0
-            .ledger
+        let rejected = ledger
             .rejected_at(&who.partner, path.as_str(), recently)
             .await
             .map_err(broken)?;
@@ -137,82 +140,99 @@ impl Intake {
             Some(row) => {
                 let base = ascii(row.receipt_base.as_deref().unwrap_or_default(), 240);
                 let text = format!(
-                    "REJECTED {}; report /receipts/{base}.txt",
+                    "REJECTED {}; report {}/{base}.txt",
                     row.codes.first().map_or("", String::as_str),
+                    area.receipts(),
                 );
                 Refusal::new(RefusalKind::NoSuchFile, text)
             }
-            None => absent(&path),
+            None => absent(path),
         })
     }
 
-    /// OPENDIR.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub async fn list(&self, who: &Identity, path: &VirtualPath) -> Result<Vec<Entry>, Refusal> {
-        let policy = self.policy_of(who)?;
-        match place(&policy, path) {
-            Place::Root => {
-                let mut entries = self.top(&policy);
-                if policy.inbox.iter().any(|inbox| inbox.as_str() == "/") {
-                    entries.extend(self.list_inbox(who, &policy).await?);
-                }
-                Ok(entries)
-            }
-            Place::Inbox(None) => self.list_inbox(who, &policy).await,
-            Place::Feed => Ok(Vec::new()),
-            Place::Receipts(None) => self.list_receipts(who, Shown::All).await,
-            Place::Rejected(None) => self.list_receipts(who, Shown::Rejected).await,
-            Place::Help(None) => Ok(help::pages(
-                self.0.instance.as_str(),
-                &policy,
-                &self.0.receipt_key,
-            )
-            .into_iter()
-            .map(|(name, text)| Self::file(name, u64_of(text.len()), self.now().as_secs()))
-            .collect()),
-            Place::Inbox(Some(_))
-            | Place::Receipts(Some(_))
-            | Place::Rejected(Some(_))
-            | Place::Help(Some(_)) => Err(absent(path)),
-            Place::Nowhere => Err(nowhere(&policy, path)),
-        }
+    async fn stat_receipt(
+        &self,
+        who: &Identity,
+        path: &VirtualPath,
+        area: Area,
+        name: &str,
+        shown: Shown,
+    ) -> Result<Attributes, Refusal> {
+        let (receipt, document) = self.find_receipt(who, path, area, name, shown).await?;
+        let bytes = DOCUMENTS
+            .iter()
+            .zip(receipt.bytes)
+            .find(|((_, known), _)| *known == document)
+            .map_or(0, |(_, bytes)| bytes);
+        Ok(file_of(bytes, receipt.decided_at.as_secs()))
     }
 
-    /// OPEN for reading: receipts and help, whole (they are small).
+    /// OPEN for reading.
     ///
     /// # Errors
     /// [`Refusal`]: `inbox is write-only`.
-    pub async fn read(&self, who: &Identity, path: &VirtualPath) -> Result<Bytes, Refusal> {
+    pub async fn fetch(&self, who: &Identity, path: &VirtualPath) -> Result<Fetched, Refusal> {
         let policy = self.policy_of(who)?;
-        match place(&policy, path) {
-            Place::Receipts(Some(name)) => self.read_receipt(who, path, name, Shown::All).await,
-            Place::Rejected(Some(name)) => {
-                self.read_receipt(who, path, name, Shown::Rejected).await
+        match places::find(&policy, path) {
+            Place::Receipts(area, Some(name)) => {
+                self.read_receipt(who, path, area, name, Shown::All).await
             }
-            Place::Help(Some(name)) => {
-                help::pages(self.0.instance.as_str(), &policy, &self.0.receipt_key)
-                    .into_iter()
-                    .find(|(page, _)| page == name)
-                    .map(|(_, text)| Bytes::from(text))
-                    .ok_or_else(|| absent(path))
+            Place::Rejected(area, Some(name)) => {
+                self.read_receipt(who, path, area, name, Shown::Rejected)
+                    .await
             }
-            Place::Inbox(Some(_)) => Err(Refusal::new(
+            Place::Help(Some(name)) => self
+                .help_pages(&policy)
+                .into_iter()
+                .find(|(page, _)| page == name)
+                .map(|(_, text)| Fetched::Whole(text.into()))
+                .ok_or_else(|| absent(path)),
+            Place::Outbox(Some(below)) => self.fetch_outbox(who, &policy, path, below).await,
+            Place::InInbox { .. } => Err(Refusal::new(
                 RefusalKind::PermissionDenied,
                 "inbox is write-only; what became of your files stands in /receipts",
             )),
             Place::Root
-            | Place::Inbox(None)
-            | Place::Feed
-            | Place::Receipts(None)
-            | Place::Rejected(None)
-            | Place::Help(None) => Err(Refusal::new(
-                RefusalKind::Failure,
-                format!("{} is a folder", shown(path)),
-            )),
+            | Place::TestRoot
+            | Place::Inbox(_)
+            | Place::FeedFolder(_)
+            | Place::Outbox(None)
+            | Place::Receipts(_, None)
+            | Place::Rejected(_, None)
+            | Place::Help(None) => Err(is_a_folder(path)),
             Place::Nowhere => Err(nowhere(&policy, path)),
         }
+    }
+
+    /// The digest, as taken when it arrived, of a file that is listed in the inbox.
+    ///
+    /// # Errors
+    /// [`Refusal`]: no such file, or not whole yet.
+    pub async fn digest(&self, who: &Identity, path: &VirtualPath) -> Result<Digest, Refusal> {
+        let policy = self.policy_of(who)?;
+        let Place::InInbox { area, below, .. } = places::find(&policy, path) else {
+            // What else there is, or the reason why there is not.
+            self.stat(who, path).await?;
+            return Err(Refusal::new(
+                RefusalKind::PermissionDenied,
+                format!("{} was not sent by you: no digest was taken", shown(path)),
+            ));
+        };
+        let path = canonical(&policy, area, below)?;
+        let since = self.visible_since();
+        let row = self
+            .0
+            .ledger
+            .at_path(&who.partner, path.as_str(), since)
+            .await
+            .map_err(broken)?
+            .ok_or_else(|| absent(&path))?;
+        row.digest.ok_or_else(|| {
+            Refusal::new(
+                RefusalKind::Failure,
+                format!("{} is not whole yet", shown(&path)),
+            )
+        })
     }
 
     /// REALPATH: the canonical path, when a folder or file can be there.
@@ -221,27 +241,42 @@ impl Intake {
     /// [`Refusal`] for an unknown top folder: `no folder /inbx; you have /inbox /receipts /help`.
     pub fn real_path(&self, who: &Identity, path: &VirtualPath) -> Result<VirtualPath, Refusal> {
         let policy = self.policy_of(who)?;
-        match place(&policy, path) {
+        match places::find(&policy, path) {
             Place::Nowhere => Err(nowhere(&policy, path)),
             Place::Root
+            | Place::TestRoot
             | Place::Inbox(_)
-            | Place::Feed
-            | Place::Receipts(_)
-            | Place::Rejected(_)
+            | Place::InInbox { .. }
+            | Place::FeedFolder(_)
+            | Place::Outbox(_)
+            | Place::Receipts(..)
+            | Place::Rejected(..)
             | Place::Help(_) => Ok(path.clone()),
         }
     }
 
+    /// What the partner may still put into the spool, for `statvfs@openssh.com`.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the partner is no longer served.
+    pub fn quota(&self, who: &Identity) -> Result<QuotaUse, Refusal> {
+        let policy = self.policy_of(who)?;
+        Ok(self.0.quota.of(&who.partner, policy.quota_bytes))
+    }
+
     /// REMOVE. An unfinished file is destroyed; an accepted one leaves the listing, its object
-    /// stays.
+    /// stays; one of the outbox is acknowledged.
     ///
     /// # Errors
     /// [`Refusal`].
     pub async fn remove(&self, who: &Identity, path: &VirtualPath) -> Result<(), Refusal> {
         let policy = self.policy_of(who)?;
+        if let Place::Outbox(Some(below)) = places::find(&policy, path) {
+            return self.acknowledge(who, &policy, path, below).await;
+        }
         let (_hold, row) = self.held_row(who, &policy, path, "removed").await?;
         if row.state == State::Interrupted {
-            return self.discard(row.id).await;
+            return self.discard(&row).await;
         }
         if is_accepted(row.state) {
             return self.0.ledger.hide(row.id).await.map_err(broken);
@@ -282,6 +317,10 @@ impl Intake {
             .authority
             .may_open(who, to)
             .map_err(|refused| gate(&refused))?;
+        if permit.area() != Area::of(&row.path) {
+            let text = "a file cannot be moved between /test and the rest; send it again";
+            return Err(Refusal::new(RefusalKind::Failure, text));
+        }
         if permit.is_partial() {
             let (_hold, there, _) = self.hold_and_look(who, permit.path()).await?;
             if there.is_some() {
@@ -306,16 +345,16 @@ impl Intake {
                 ),
             ));
         }
-        let (hold, there, size) = self.hold_and_look(who, permit.path()).await?;
+        let (hold, there, file) = self.hold_and_look(who, permit.path()).await?;
         match there {
-            Some(there) if there.state == State::Interrupted => self.discard(there.id).await?,
+            Some(there) if there.state == State::Interrupted => self.discard(&there).await?,
             Some(there) if there.state == State::Received => {
                 return Err(being_checked(permit.name()));
             }
             Some(_) | None => {}
         }
-        size.store(row.bytes, Ordering::Relaxed);
-        let receiving = self.resume(&permit, origin, row, hold, size, true).await?;
+        file.set_bytes(row.bytes);
+        let receiving = self.resume(&permit, origin, row, hold, file, true).await?;
         Submission::of(receiving).close().await
     }
 
@@ -330,21 +369,21 @@ impl Intake {
         mtime: Option<i64>,
     ) -> Result<(), Refusal> {
         let policy = self.policy_of(who)?;
-        match place(&policy, path) {
-            Place::Root | Place::Inbox(None) | Place::Feed => return Ok(()),
-            Place::Inbox(Some(_)) => {}
-            Place::Receipts(_) | Place::Rejected(_) | Place::Help(_) => {
+        let (area, below) = match places::find(&policy, path) {
+            Place::Root | Place::TestRoot | Place::Inbox(_) | Place::FeedFolder(_) => return Ok(()),
+            Place::InInbox { area, below, .. } => (area, below),
+            Place::Outbox(_) | Place::Receipts(..) | Place::Rejected(..) | Place::Help(_) => {
                 return Err(Refusal::new(RefusalKind::PermissionDenied, "read only"));
             }
             Place::Nowhere => return Err(nowhere(&policy, path)),
-        }
-        if self
-            .live_bytes(who, canonical(&policy, path).as_str())
-            .is_some()
-        {
+        };
+        let path = canonical(&policy, area, below)?;
+        if let Some(live) = self.live_file(who, path.as_str()) {
+            if let Some(mtime) = mtime {
+                live.set_mtime(mtime);
+            }
             return Ok(());
         }
-        let path = canonical(&policy, path);
         let since = self.visible_since();
         let row = self
             .0
@@ -352,7 +391,12 @@ impl Intake {
             .at_path(&who.partner, path.as_str(), since)
             .await
             .map_err(broken)?;
-        let row = row.ok_or_else(|| absent(&path))?;
+        let Some(row) = row else {
+            if policy.takes_folders() && self.is_own_folder(who, &path).await? {
+                return Ok(());
+            }
+            return Err(absent(&path));
+        };
         match mtime {
             Some(_) => self
                 .0
@@ -362,29 +406,6 @@ impl Intake {
                 .map_err(broken),
             None => Ok(()),
         }
-    }
-
-    /// MKDIR and RMDIR: refused with the reason; an existing folder says that it is there.
-    ///
-    /// # Errors
-    /// [`Refusal`] always.
-    pub fn make_folder(&self, who: &Identity, path: &VirtualPath) -> Result<(), Refusal> {
-        let policy = self.policy_of(who)?;
-        Err(match place(&policy, path) {
-            Place::Nowhere | Place::Inbox(Some(_)) => Refusal::new(
-                RefusalKind::PermissionDenied,
-                "folders cannot be made or removed here; put files straight into /inbox",
-            ),
-            Place::Root
-            | Place::Inbox(None)
-            | Place::Feed
-            | Place::Receipts(_)
-            | Place::Rejected(_)
-            | Place::Help(_) => Refusal::new(
-                RefusalKind::Failure,
-                format!("{} is there already", shown(path)),
-            ),
-        })
     }
 
     /// Lines for a new sftp channel's stderr: `hello acme. 1 receipt of the last day in /receipts.`
@@ -400,8 +421,8 @@ impl Intake {
             tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
         }
         let since = self.visible_since();
-        let count = match self.0.ledger.receipts(&who.partner, since).await {
-            Ok(receipts) => receipts.len(),
+        let count = match self.0.ledger.receipts_count(&who.partner, since).await {
+            Ok(count) => count,
             Err(fault) => {
                 tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
                 0
@@ -420,13 +441,17 @@ impl Intake {
 
     // --- helpers ---
 
-    fn policy_of(&self, who: &Identity) -> Result<Arc<Policy>, Refusal> {
+    pub(super) fn policy_of(&self, who: &Identity) -> Result<Arc<Policy>, Refusal> {
         self.0.authority.policy(&who.partner).ok_or_else(|| {
             Refusal::new(
                 RefusalKind::PermissionDenied,
                 "this partner is no longer served",
             )
         })
+    }
+
+    pub(super) fn help_pages(&self, policy: &Policy) -> Vec<(String, String)> {
+        help::pages(self.0.instance.as_str(), policy, &self.0.receipt_key)
     }
 
     /// The listed row at a path of the inbox, held against writers and other changes; other places
@@ -438,11 +463,11 @@ impl Intake {
         path: &VirtualPath,
         act: &str,
     ) -> Result<(Hold, Row), Refusal> {
-        if !matches!(place(policy, path), Place::Inbox(Some(_))) {
+        let Place::InInbox { area, below, .. } = places::find(policy, path) else {
             let text = format!("{} cannot be {act}", shown(path));
             return Err(Refusal::new(RefusalKind::PermissionDenied, text));
-        }
-        let path = canonical(policy, path);
+        };
+        let path = canonical(policy, area, below)?;
         let (hold, row, _) = self.hold_and_look(who, &path).await?;
         Ok((hold, row.ok_or_else(|| absent(&path))?))
     }
@@ -452,9 +477,9 @@ impl Intake {
         &self,
         who: &Identity,
         path: &VirtualPath,
-    ) -> Result<(Hold, Option<Row>, Arc<AtomicU64>), Refusal> {
-        let size = Arc::new(AtomicU64::new(0));
-        let hold = self.hold(&who.partner, path.as_str(), &who.source.to_string(), &size)?;
+    ) -> Result<(Hold, Option<Row>, Arc<LiveFile>), Refusal> {
+        let file = LiveFile::new(0);
+        let hold = self.hold(&who.partner, path.as_str(), &who.source.to_string(), &file)?;
         let since = self.visible_since();
         let row = self
             .0
@@ -463,149 +488,96 @@ impl Intake {
             .await
             .map_err(broken)?;
         if let Some(row) = &row {
-            size.store(row.bytes, Ordering::Relaxed);
+            file.set_bytes(row.bytes);
         }
-        Ok((hold, row, size))
+        Ok((hold, row, file))
     }
 
-    fn live_bytes(&self, who: &Identity, path: &str) -> Option<u64> {
+    /// The file being written at a path; one that is only held for a change does not count.
+    fn live_file(&self, who: &Identity, path: &str) -> Option<Arc<LiveFile>> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.get(&(who.partner.clone(), path.to_owned()))
-            .map(|live| live.bytes.load(Ordering::Relaxed))
+            .filter(|live| live.id.is_some())
+            .map(|live| Arc::clone(&live.file))
     }
 
-    fn top(&self, policy: &Policy) -> Vec<Entry> {
-        let inbox = policy
-            .inbox
-            .first()
-            .map_or("inbox", |path| path.as_str().trim_start_matches('/'));
-        [(inbox, 0o700), ("receipts", 0o500), ("help", 0o500)]
-            .into_iter()
-            .filter(|(name, _)| !name.is_empty() && !name.contains('/'))
-            .map(|(name, mode)| Entry {
-                name: name.to_owned(),
-                attributes: self.folder(mode),
-            })
-            .collect()
-    }
-
-    async fn list_inbox(&self, who: &Identity, policy: &Policy) -> Result<Vec<Entry>, Refusal> {
-        let inbox = policy
-            .inbox
-            .first()
-            .cloned()
-            .unwrap_or_else(VirtualPath::root);
-        let rows = self
-            .0
-            .ledger
-            .listed(&who.partner, self.visible_since())
-            .await
-            .map_err(broken)?;
-        let mut entries: std::collections::BTreeMap<String, Attributes> = rows
-            .iter()
-            .filter_map(|row| {
-                let path = VirtualPath::parse(row.path.as_bytes()).ok()?;
-                Some((path.below(&inbox)?.to_owned(), attributes_of(row)))
-            })
-            .collect();
-        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((partner, path), writing) in live.iter() {
-            if *partner == who.partner
-                && let Ok(path) = VirtualPath::parse(path.as_bytes())
-                && let Some(name) = path.below(&inbox)
-            {
-                let attributes = Attributes {
-                    kind: EntryKind::File,
-                    bytes: writing.bytes.load(Ordering::Relaxed),
-                    mode: 0o600,
-                    mtime: writing.since.as_secs(),
-                };
-                entries.insert(name.to_owned(), attributes);
-            }
-        }
-        Ok(entries
-            .into_iter()
-            .map(|(name, attributes)| Entry { name, attributes })
-            .collect())
-    }
-
-    async fn list_receipts(&self, who: &Identity, shown: Shown) -> Result<Vec<Entry>, Refusal> {
-        let receipts = self.receipts_of(who, shown).await?;
-        let mut entries: Vec<Entry> = receipts
-            .iter()
-            .flat_map(|receipt| {
-                DOCUMENTS
-                    .iter()
-                    .zip(receipt.bytes)
-                    .map(|((suffix, _), bytes)| {
-                        let name = format!("{}{suffix}", receipt.base);
-                        Self::file(name, bytes, receipt.decided_at.as_secs())
-                    })
-            })
-            .collect();
-        if shown == Shown::All {
-            if let Some(last) = receipts.last() {
-                let [text, text_sig, ..] = last.bytes;
-                let at = last.decided_at.as_secs();
-                entries.push(Self::file("latest.txt".to_owned(), text, at));
-                entries.push(Self::file("latest.txt.sig".to_owned(), text_sig, at));
-            }
-            entries.push(Entry {
-                name: "rejected".to_owned(),
-                attributes: self.folder(0o500),
-            });
-        }
-        Ok(entries)
+    fn live_attributes(&self, who: &Identity, path: &str) -> Option<Attributes> {
+        let file = self.live_file(who, path)?;
+        Some(Attributes {
+            kind: EntryKind::File,
+            bytes: file.bytes(),
+            mode: 0o600,
+            mtime: file.mtime().unwrap_or_else(|| self.now().as_secs()),
+        })
     }
 
     async fn read_receipt(
         &self,
         who: &Identity,
         path: &VirtualPath,
+        area: Area,
         name: &str,
         shown: Shown,
-    ) -> Result<Bytes, Refusal> {
-        let receipts = self.receipts_of(who, shown).await?;
-        let wanted = match (name, receipts.last()) {
-            ("latest.txt", Some(last)) if shown == Shown::All => Some((last.id, Document::Text)),
-            ("latest.txt.sig", Some(last)) if shown == Shown::All => {
-                Some((last.id, Document::TextSig))
-            }
-            _ => receipts.iter().rev().find_map(|receipt| {
-                let suffix = name.strip_prefix(&receipt.base)?;
-                let (_, document) = DOCUMENTS.iter().find(|(known, _)| *known == suffix)?;
-                Some((receipt.id, *document))
-            }),
-        };
-        let (id, document) = wanted.ok_or_else(|| absent(path))?;
+    ) -> Result<Fetched, Refusal> {
+        let (receipt, document) = self.find_receipt(who, path, area, name, shown).await?;
         self.0
             .ledger
-            .receipt(&who.partner, id, document)
+            .receipt(&who.partner, receipt.id, document)
             .await
             .map_err(broken)?
-            .map(Bytes::from)
+            .map(|text| Fetched::Whole(text.into()))
             .ok_or_else(|| absent(path))
     }
 
-    async fn receipts_of(
+    /// The receipt and document that a name in the folder of receipts stands for.
+    async fn find_receipt(
         &self,
         who: &Identity,
+        path: &VirtualPath,
+        area: Area,
+        name: &str,
         shown: Shown,
-    ) -> Result<Vec<ReceiptEntry>, Refusal> {
-        let since = self
-            .now()
-            .plus_micros(-micros(self.0.spool_config.receipts_ttl_secs));
-        let mut receipts = self
-            .0
-            .ledger
-            .receipts(&who.partner, since)
+    ) -> Result<(ReceiptEntry, Document), Refusal> {
+        let since = self.receipts_since();
+        let ledger = &self.0.ledger;
+        let newest = match name {
+            "latest.txt" => Some(Document::Text),
+            "latest.txt.sig" => Some(Document::TextSig),
+            _ => None,
+        };
+        if let Some(document) = newest.filter(|_| shown == Shown::All) {
+            let latest = ledger
+                .newest_receipt(&who.partner, area == Area::Test, since)
+                .await
+                .map_err(broken)?;
+            return latest
+                .map(|receipt| (receipt, document))
+                .ok_or_else(|| absent(path));
+        }
+        // Longest ending first: `.txt.sig` ends in neither of the others.
+        let parts = DOCUMENTS.iter().find_map(|(ending, document)| {
+            let base = name.strip_suffix(ending)?;
+            base.ends_with(".receipt").then_some((base, *document))
+        });
+        let Some((base, document)) = parts else {
+            return Err(absent(path));
+        };
+        ledger
+            .receipt_named(&who.partner, base, since)
             .await
-            .map_err(broken)?;
-        receipts.retain(|receipt| shown == Shown::All || receipt.rejected);
-        Ok(receipts)
+            .map_err(broken)?
+            .filter(|receipt| shown == Shown::All || receipt.rejected)
+            .filter(|receipt| receipt.is_test == (area == Area::Test))
+            .map(|receipt| (receipt, document))
+            .ok_or_else(|| absent(path))
     }
 
-    fn folder(&self, mode: u32) -> Attributes {
+    pub(super) fn receipts_since(&self) -> Timestamp {
+        let ttl = micros(self.0.spool_config.receipts_ttl_secs);
+        self.now().plus_micros(-ttl)
+    }
+
+    pub(super) fn folder(&self, mode: u32) -> Attributes {
         Attributes {
             kind: EntryKind::Folder,
             bytes: 0,
@@ -613,75 +585,32 @@ impl Intake {
             mtime: self.now().as_secs(),
         }
     }
-
-    fn file(name: String, bytes: u64, mtime: i64) -> Entry {
-        Entry {
-            name,
-            attributes: Attributes {
-                kind: EntryKind::File,
-                bytes,
-                mode: 0o400,
-                mtime,
-            },
-        }
-    }
 }
 
 /// Which receipts a folder shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+pub(super) enum Shown {
     All,
     Rejected,
 }
 
-/// Finds where a path lies. `/receipts` and `/help` come first: an inbox named `/` has the rest.
-fn place<'p>(policy: &Policy, path: &'p VirtualPath) -> Place<'p> {
-    let mut parts = path.as_str().trim_start_matches('/').splitn(3, '/');
-    let (first, second, third) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    match (first, second, third) {
-        ("", None, None) => return Place::Root,
-        ("receipts", None, None) => return Place::Receipts(None),
-        ("receipts", Some("rejected"), None) => return Place::Rejected(None),
-        ("receipts", Some("rejected"), Some(name)) if !name.contains('/') => {
-            return Place::Rejected(Some(name));
-        }
-        ("receipts", Some(name), None) => return Place::Receipts(Some(name)),
-        ("help", None, None) => return Place::Help(None),
-        ("help", Some(name), None) => return Place::Help(Some(name)),
-        ("receipts" | "help", Some(_), Some(_)) => return Place::Nowhere,
-        _ => {}
+/// A file that can only be read.
+pub(super) fn file_of(bytes: u64, mtime: i64) -> Attributes {
+    Attributes {
+        kind: EntryKind::File,
+        bytes,
+        mode: 0o400,
+        mtime,
     }
-    for inbox in &policy.inbox {
-        if path == inbox {
-            return Place::Inbox(None);
-        }
-        let Some(below) = path.below(inbox) else {
-            continue;
-        };
-        let is_feed = |name: &str| policy.feeds.iter().any(|feed| feed.id.as_str() == name);
-        match below.split_once('/') {
-            None if inbox.as_str() != "/" && is_feed(below) => return Place::Feed,
-            None => return Place::Inbox(Some(below)),
-            Some((feed, name)) if is_feed(feed) && !name.contains('/') => {
-                return Place::Inbox(Some(name));
-            }
-            Some(_) => {}
-        }
-    }
-    Place::Nowhere
 }
 
 /// The path under the first inbox, aliases and feed folders resolved: what rows are kept under.
-fn canonical(policy: &Policy, path: &VirtualPath) -> VirtualPath {
-    let name = path.name().unwrap_or_default();
-    policy
-        .inbox
-        .first()
-        .and_then(|inbox| inbox.join(name).ok())
-        .unwrap_or_else(|| path.clone())
+pub(super) fn canonical(policy: &Policy, area: Area, below: &str) -> Result<VirtualPath, Refusal> {
+    area.canonical(policy, below)
+        .map_err(|bad| Refusal::new(RefusalKind::Failure, bad.to_string()))
 }
 
-fn attributes_of(row: &Row) -> Attributes {
+pub(super) fn attributes_of(row: &Row) -> Attributes {
     let mode = match row.state {
         State::Interrupted | State::Receiving => 0o600,
         State::Received => 0o400,
@@ -698,18 +627,24 @@ fn attributes_of(row: &Row) -> Attributes {
 }
 
 /// A path for a status text: ASCII and short.
-fn shown(path: &VirtualPath) -> String {
+pub(super) fn shown(path: &VirtualPath) -> String {
     ascii(path.as_str(), 80)
 }
 
-fn absent(path: &VirtualPath) -> Refusal {
+pub(super) fn absent(path: &VirtualPath) -> Refusal {
     Refusal::new(RefusalKind::NoSuchFile, format!("no file {}", shown(path)))
 }
 
-fn nowhere(policy: &Policy, path: &VirtualPath) -> Refusal {
+pub(super) fn is_a_folder(path: &VirtualPath) -> Refusal {
+    let text = format!("{} is a folder", shown(path));
+    Refusal::new(RefusalKind::Failure, text)
+}
+
+pub(super) fn nowhere(policy: &Policy, path: &VirtualPath) -> Refusal {
     let inbox = policy.inbox.first().map_or("/inbox", VirtualPath::as_str);
+    let outbox = policy.outbox.as_ref().map_or("", |_| " /outbox");
     let text = format!(
-        "no folder {}; you have {inbox} /receipts /help",
+        "no folder {}; you have {inbox}{outbox} /receipts /test /help",
         shown(path)
     );
     Refusal::new(RefusalKind::NoSuchFile, text)
@@ -719,7 +654,7 @@ fn nowhere(policy: &Policy, path: &VirtualPath) -> Refusal {
     clippy::needless_pass_by_value,
     reason = "it is the argument of map_err"
 )]
-fn broken(fault: LedgerFault) -> Refusal {
+pub(super) fn broken(fault: LedgerFault) -> Refusal {
     Refusal::ours("ask the ledger", &fault)
 }
 
@@ -733,6 +668,6 @@ pub(crate) fn gate(refused: &Refused) -> Refusal {
     Refusal::new(kind, refused.told.clone())
 }
 
-fn u64_of(len: usize) -> u64 {
+pub(super) fn u64_of(len: usize) -> u64 {
     u64::try_from(len).unwrap_or(u64::MAX)
 }

@@ -8,6 +8,7 @@
 use ring::digest;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use crate::ledger::writer::execute_cached;
 use crate::ledger::{Ledger, LedgerFault};
 use crate::terms::clock::Timestamp;
 
@@ -152,7 +153,8 @@ impl Chain {
     ) -> Result<(), rusqlite::Error> {
         let seq = self.seq + 1;
         let hash = hash(&self.hash, seq, at, act);
-        connection.execute(
+        execute_cached(
+            connection,
             "INSERT INTO audit (seq, at, actor, action, subject, detail, hash)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             (
@@ -189,7 +191,8 @@ pub(super) fn write_head(
 ) -> Result<(), rusqlite::Error> {
     let text = head_text(chain.seq, &chain.hash);
     let signature = sign(text.as_bytes());
-    connection.execute(
+    execute_cached(
+        connection,
         "INSERT INTO audit_heads (seq, day, text, signature) VALUES (?1, ?2, ?3, ?4)",
         (
             signed(chain.seq)?,
@@ -203,7 +206,8 @@ pub(super) fn write_head(
 
 /// Keeps the last hundred heads and the last one of each day.
 pub(super) fn prune_heads(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.execute(
+    execute_cached(
+        connection,
         "DELETE FROM audit_heads
          WHERE seq < (SELECT seq FROM audit_heads ORDER BY seq DESC LIMIT 1 OFFSET 99)
            AND seq NOT IN (SELECT max(seq) FROM audit_heads GROUP BY day)",

@@ -87,7 +87,7 @@ impl Ledger {
                 return Ok(winner);
             }
             let slot = slots::keep_key(change.connection(), &wrapped)?;
-            change.connection().execute(
+            change.execute(
                 "INSERT INTO domain_keys (owner, domain, kid, slot) VALUES (?1, ?2, 1, ?3)",
                 (&owner, &domain, slot),
             )?;
@@ -126,7 +126,7 @@ impl Ledger {
             ),
         };
         self.change(move |change| {
-            change.connection().execute(
+            change.execute(
                 "INSERT INTO revocations (partner, fingerprint, at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO NOTHING",
                 (&partner, &fingerprint, change.at().as_micros()),
@@ -175,7 +175,7 @@ impl Ledger {
             return Ok(());
         }
         self.change(move |change| {
-            change.connection().execute(
+            change.execute(
                 "INSERT INTO key_uses (partner, fingerprint, at) VALUES (?1, ?2, ?3)
                  ON CONFLICT DO UPDATE SET at = max(at, excluded.at)",
                 (&partner, &fingerprint, at.as_micros()),

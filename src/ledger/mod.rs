@@ -241,7 +241,7 @@ impl Ledger {
     pub async fn set_fact(&self, key: &str, value: &str) -> Result<(), LedgerFault> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.change(move |change| {
-            change.connection().execute(
+            change.execute(
                 "INSERT INTO facts (name, value) VALUES (?1, ?2)
                  ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 [&key, &value],
@@ -454,6 +454,9 @@ fn connect(file: &Path, path: &str, access: Access) -> Result<Connection, Ledger
         })
 }
 
+/// Statements kept prepared on each connection.
+const STATEMENTS_PREPARED: usize = 64;
+
 /// The connection, and the journal mode SQLite chose.
 fn set_up(file: &Path, access: Access) -> Result<(Connection, String), rusqlite::Error> {
     let mode = match access {
@@ -461,6 +464,8 @@ fn set_up(file: &Path, access: Access) -> Result<(Connection, String), rusqlite:
         Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
     };
     let connection = Connection::open_with_flags(file, mode | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Statements are put together from a handful of parts: all of them stay prepared.
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_PREPARED);
     connection.busy_timeout(Duration::from_millis(limits::LEDGER_BUSY_MS))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;

@@ -180,6 +180,99 @@ impl Ledger {
         .await
     }
 
+    /// What [`Ledger::listed`] gives, in the order of arrival, each path once, at most `limit`: from
+    /// the first, or those behind one that a page before ended with.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn listed_page(
+        &self,
+        partner: &PartnerId,
+        since: Timestamp,
+        after: Option<SubmissionId>,
+        limit: usize,
+    ) -> Result<Vec<Row>, LedgerFault> {
+        let behind = match after {
+            Some(_) => "s.seq > (SELECT l.seq FROM submissions AS l WHERE l.id = ?3)",
+            None => "?3 IS NULL",
+        };
+        self.rows(
+            &format!(
+                "WHERE s.partner = ?1 AND {behind} AND {} AND NOT EXISTS (
+                     SELECT 1 FROM submissions AS n
+                     WHERE n.partner = ?1 AND n.path = s.path AND {}
+                         AND (n.moment, n.seq) > (s.moment, s.seq)
+                 )
+                 ORDER BY s.seq LIMIT {}",
+                listed("s"),
+                listed("n"),
+                i64::try_from(limit).unwrap_or(i64::MAX),
+            ),
+            vec![
+                partner.to_string().into(),
+                since.as_micros().into(),
+                after.map(|id| id.to_string()).into(),
+            ],
+        )
+        .await
+    }
+
+    /// Whether anything listed has a path that begins like this.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn any_listed_below(
+        &self,
+        partner: &PartnerId,
+        inside: &str,
+        since: Timestamp,
+    ) -> Result<bool, LedgerFault> {
+        let found = self.paths(partner, inside, since, "LIMIT 1").await?;
+        Ok(!found.is_empty())
+    }
+
+    /// The folders, at any depth below `folder`, that something listed lies in: one path of each.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn listed_paths_below(
+        &self,
+        partner: &PartnerId,
+        folder: &str,
+        since: Timestamp,
+    ) -> Result<Vec<String>, LedgerFault> {
+        let inside = format!("{}/", folder.trim_end_matches('/'));
+        // Of all files of a folder one is enough; what lies directly here is none.
+        let each = format!(
+            "AND instr(substr(s.path, {0}), '/') > 0
+             GROUP BY substr(s.path, 1, {0} - 1 + instr(substr(s.path, {0}), '/'))",
+            inside.chars().count() + 1
+        );
+        self.paths(partner, &inside, since, &each).await
+    }
+
+    async fn paths(
+        &self,
+        partner: &PartnerId,
+        inside: &str,
+        since: Timestamp,
+        rest: &str,
+    ) -> Result<Vec<String>, LedgerFault> {
+        let sql = format!(
+            "SELECT s.path FROM submissions AS s
+             WHERE s.partner = ?1 AND substr(s.path, 1, length(?3)) = ?3
+                 AND s.path >= ?3 AND {} {rest}",
+            listed("s")
+        );
+        let values = (partner.to_string(), since.as_micros(), inside.to_owned());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let found = statement.query_map(values, |row| row.get(0))?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// The newest rejected row at a path decided since `since`, when nothing newer is listed there.
     ///
     /// # Errors
@@ -292,7 +385,25 @@ impl Ledger {
         .await
     }
 
-    /// Receipts of a partner decided since `since`, oldest first.
+    /// Raw bytes in the spool of what nobody is writing: interrupted, or received and not judged.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn spooled(&self) -> Result<Vec<(PartnerId, u64)>, LedgerFault> {
+        self.read(|connection| {
+            let sql = "SELECT partner, sum(bytes) AS bytes FROM submissions
+                 WHERE state IN ('interrupted', 'received') GROUP BY partner";
+            let mut statement = connection.prepare(sql)?;
+            let found = statement.query_map([], |row| {
+                Ok((row.get::<_, Parsed<_>>(0)?.0, unsigned(row, "bytes")?))
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Receipts of a partner decided since `since`, oldest first, at most `limit`: from the first, or
+    /// those behind one that a page before ended with.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -300,18 +411,99 @@ impl Ledger {
         &self,
         partner: &PartnerId,
         since: Timestamp,
+        after: Option<SubmissionId>,
+        limit: usize,
     ) -> Result<Vec<ReceiptEntry>, LedgerFault> {
+        let behind = match after {
+            Some(_) => {
+                "AND (s.decided_at, s.seq) > (
+                     SELECT l.decided_at, l.seq FROM submissions AS l WHERE l.id = ?3)"
+            }
+            None => "AND ?3 IS NULL",
+        };
+        let conditions = format!(
+            "AND s.decided_at >= ?2 {behind} ORDER BY s.decided_at, s.seq LIMIT {}",
+            i64::try_from(limit).unwrap_or(i64::MAX)
+        );
+        let after = after.map(|id| id.to_string());
+        self.receipt_rows(partner, &conditions, since, after).await
+    }
+
+    /// The newest receipt of a partner decided since `since`, of tests or of production.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn newest_receipt(
+        &self,
+        partner: &PartnerId,
+        tests: bool,
+        since: Timestamp,
+    ) -> Result<Option<ReceiptEntry>, LedgerFault> {
+        let not = if tests { "" } else { "NOT" };
+        let conditions = format!(
+            "AND s.decided_at >= ?2 AND ?3 IS NULL AND s.path {not} LIKE '/test/%'
+             ORDER BY s.decided_at DESC, s.seq DESC LIMIT 1"
+        );
+        let mut found = self.receipt_rows(partner, &conditions, since, None).await?;
+        Ok(found.pop())
+    }
+
+    /// The receipt with this base name, decided since `since`.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn receipt_named(
+        &self,
+        partner: &PartnerId,
+        base: &str,
+        since: Timestamp,
+    ) -> Result<Option<ReceiptEntry>, LedgerFault> {
+        let conditions = "AND s.decided_at >= ?2 AND s.receipt_base = ?3 LIMIT 1";
+        let base = Some(base.to_owned());
+        let mut found = self.receipt_rows(partner, conditions, since, base).await?;
+        Ok(found.pop())
+    }
+
+    /// How many receipts a partner has since `since`.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn receipts_count(
+        &self,
+        partner: &PartnerId,
+        since: Timestamp,
+    ) -> Result<u64, LedgerFault> {
         let partner = partner.to_string();
         self.read(move |connection| {
-            let mut statement = connection.prepare(
-                "SELECT s.id, s.receipt_base, s.state, s.decided_at, length(r.text) AS text,
-                     length(r.text_sig) AS text_sig, length(r.json) AS json,
-                     length(r.json_sig) AS json_sig
-                 FROM submissions AS s JOIN receipts AS r ON r.submission = s.seq
-                 WHERE s.partner = ?1 AND s.receipt_base IS NOT NULL AND s.decided_at >= ?2
-                 ORDER BY s.decided_at, s.seq",
-            )?;
-            let found = statement.query_map((&partner, since.as_micros()), |row| {
+            let sql = "SELECT count(*) AS count FROM submissions
+                 WHERE partner = ?1 AND receipt_base IS NOT NULL AND decided_at >= ?2";
+            let mut statement = connection.prepare_cached(sql)?;
+            let since = since.as_micros();
+            Ok(statement.query_row((&partner, since), |row| unsigned(row, "count"))?)
+        })
+        .await
+    }
+
+    /// `?1` is the partner, `?2` the moment, `?3` what else the conditions need.
+    async fn receipt_rows(
+        &self,
+        partner: &PartnerId,
+        conditions: &str,
+        since: Timestamp,
+        third: Option<String>,
+    ) -> Result<Vec<ReceiptEntry>, LedgerFault> {
+        let partner = partner.to_string();
+        let sql = format!(
+            "SELECT s.id, s.receipt_base, s.state, s.decided_at, length(r.text) AS text,
+                 length(r.text_sig) AS text_sig, length(r.json) AS json,
+                 length(r.json_sig) AS json_sig, s.path LIKE '/test/%' AS is_test
+             FROM submissions AS s JOIN receipts AS r ON r.submission = s.seq
+             WHERE s.partner = ?1 AND s.receipt_base IS NOT NULL {conditions}"
+        );
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let values = (&partner, since.as_micros(), &third);
+            let found = statement.query_map(values, |row| {
                 Ok(ReceiptEntry {
                     id: row.get::<_, Parsed<SubmissionId>>(0)?.0,
                     base: row.get(1)?,
@@ -323,6 +515,7 @@ impl Ledger {
                         unsigned(row, "json")?,
                         unsigned(row, "json_sig")?,
                     ],
+                    is_test: row.get("is_test")?,
                 })
             })?;
             Ok(found.collect::<Result<_, _>>()?)
@@ -411,7 +604,7 @@ fn select(
     values: &[Value],
 ) -> Result<Vec<Row>, rusqlite::Error> {
     connection
-        .prepare(sql)?
+        .prepare_cached(sql)?
         .query_map(rusqlite::params_from_iter(values), read_row)?
         .collect()
 }
@@ -908,16 +1101,24 @@ mod tests {
         ledger.settle(beginning(2), accepted(2)).await.unwrap();
         ledger.settle(beginning(1), rejected(1)).await.unwrap();
         ledger.begin(beginning(3)).await.unwrap();
-        let found = ledger.receipts(&acme(), at(4)).await.unwrap();
+        let found = ledger.receipts(&acme(), at(4), None, 100).await.unwrap();
         let expect = |n: u32, rejected| ReceiptEntry {
             id: id(n),
             base: accepted(n).receipt.base,
             rejected,
             decided_at: at(i64::from(n) + 3),
             bytes: [10, 17, 22, 17],
+            is_test: false,
         };
         assert_eq!(found, [expect(1, true), expect(2, false)]);
-        assert_eq!(ledger.receipts(&acme(), at(5)).await.unwrap().len(), 1);
+        assert_eq!(
+            ledger
+                .receipts(&acme(), at(5), None, 100)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
         for (document, content) in [
             (Document::Text, &b"accepted\r\n"[..]),
             (Document::TextSig, b"signature of text"),
@@ -928,7 +1129,10 @@ mod tests {
             assert_eq!(read.as_deref(), Some(content));
         }
         let globex = PartnerId::parse("globex").unwrap();
-        assert_eq!(ledger.receipts(&globex, at(0)).await.unwrap(), []);
+        assert_eq!(
+            ledger.receipts(&globex, at(0), None, 100).await.unwrap(),
+            []
+        );
         let foreign = ledger
             .receipt(&globex, id(2), Document::Text)
             .await

@@ -6,6 +6,7 @@
 //! never deleted, overwritten in place with zeros when their key is destroyed, then used again.
 //! Sealed bytes move now and then; without their key they are noise.
 
+use crate::ledger::writer::execute_cached;
 use rusqlite::{Connection, Error, OptionalExtension};
 
 /// Bytes of one slot: a length, the wrapped key, zeros.
@@ -31,7 +32,7 @@ pub(super) fn keep_key(connection: &Connection, wrapped: &[u8]) -> Result<i64, E
         return Ok(slot);
     }
     let sql = "INSERT INTO key_slots (used, wrapped) VALUES (1, ?1)";
-    connection.execute(sql, [&padded[..]])?;
+    execute_cached(connection, sql, [&padded[..]])?;
     Ok(connection.last_insert_rowid())
 }
 
@@ -48,13 +49,21 @@ pub(super) fn key_in(slot: &[u8]) -> Option<Vec<u8>> {
 
 /// Stores the sealed bytes of a small file; their number.
 pub(super) fn keep_bytes(connection: &Connection, sealed: &[u8]) -> Result<i64, Error> {
-    connection.execute("INSERT INTO inlines (sealed) VALUES (?1)", [sealed])?;
+    execute_cached(
+        connection,
+        "INSERT INTO inlines (sealed) VALUES (?1)",
+        [sealed],
+    )?;
     Ok(connection.last_insert_rowid())
 }
 
 /// Deletes sealed bytes; `secure_delete` zeroes their pages.
 pub(super) fn destroy_bytes(connection: &Connection, number: i64) -> Result<(), Error> {
-    connection.execute("DELETE FROM inlines WHERE number = ?1", [number])?;
+    execute_cached(
+        connection,
+        "DELETE FROM inlines WHERE number = ?1",
+        [number],
+    )?;
     Ok(())
 }
 
@@ -69,7 +78,8 @@ fn write_slot(connection: &Connection, slot: i64, used: Used, bytes: &[u8]) -> R
         Used::Yes => 1,
         Used::No => 0,
     };
-    let changed = connection.execute(
+    let changed = execute_cached(
+        connection,
         "UPDATE key_slots SET used = ?2, wrapped = ?3 WHERE slot = ?1",
         (slot, used, bytes),
     )?;

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 use crate::depot::spool::SealedLane;
 use crate::ledger::audit::{Act, signed};
 use crate::ledger::rows::Stored;
-use crate::ledger::writer::Change;
+use crate::ledger::writer::{Change, execute_cached};
 use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
 use crate::terms::clock::Timestamp;
 use crate::terms::digest::Digest;
@@ -142,10 +142,10 @@ pub struct Acceptance {
     pub out: Option<SealedLane>,
     /// Digest of the output.
     pub out_digest: Option<Digest>,
-    /// The store's name.
-    pub store: String,
+    /// The store's name; `None`: nothing is forwarded, and the submission is at its end.
+    pub store: Option<String>,
     /// The object key.
-    pub key: String,
+    pub key: Option<String>,
     /// The object's metadata.
     pub metadata: Vec<(String, String)>,
     /// The submission whose object holds this content already.
@@ -286,6 +286,8 @@ pub struct ReceiptEntry {
     pub decided_at: Timestamp,
     /// Bytes of text, text sig, json, json sig.
     pub bytes: [u64; 4],
+    /// Of a file of the test area.
+    pub is_test: bool,
 }
 
 // === impl State ===
@@ -470,7 +472,7 @@ impl Ledger {
     pub async fn deliver(&self, id: SubmissionId) -> Result<(), LedgerFault> {
         self.change(move |change| {
             let row = Known::step(change, id, State::Delivering)?;
-            change.connection().execute(
+            change.execute(
                 "UPDATE submissions SET attempts = attempts + 1, next_attempt = NULL WHERE seq = ?1",
                 [row.seq],
             )?;
@@ -492,7 +494,7 @@ impl Ledger {
         self.change(move |change| {
             let row = Known::step(change, id, State::Delivered)?;
             row.destroy_out(change)?;
-            change.connection().execute(
+            change.execute(
                 "UPDATE submissions SET delivered_at = ?2, stored_as = ?3, last_error = NULL
                  WHERE seq = ?1",
                 (row.seq, at.as_micros(), &address),
@@ -520,7 +522,7 @@ impl Ledger {
     ) -> Result<(), LedgerFault> {
         self.change(move |change| {
             let row = Known::step(change, id, State::Failing)?;
-            change.connection().execute(
+            change.execute(
                 "UPDATE submissions SET next_attempt = ?2, last_error = ?3 WHERE seq = ?1",
                 (row.seq, next.as_micros(), &why),
             )?;
@@ -585,7 +587,7 @@ impl Ledger {
                 }
             }
             let sql = "UPDATE submissions SET hidden = 1 WHERE seq = ?1 AND hidden = 0";
-            if change.connection().execute(sql, [row.seq])? == 0 {
+            if change.execute(sql, [row.seq])? == 0 {
                 return Ok(());
             }
             row.audit_act(change, id, &row.partner, "hide", "")
@@ -614,7 +616,7 @@ impl Ledger {
                 ));
             }
             row.keep_mtime(change, mtime)?;
-            change.connection().execute(
+            change.execute(
                 "UPDATE submissions SET path = coalesce(?2, path) WHERE seq = ?1",
                 (row.seq, path),
             )?;
@@ -638,7 +640,7 @@ fn settle(
     row.keep_whole(change, &settlement.whole)?;
     row.destroy_raw(change)?;
     let receipt = &settlement.receipt;
-    change.connection().execute(
+    change.execute(
         "UPDATE submissions SET decided_at = :decided_at, data_rows = :rows,
              errors_total = :errors_total, codes = :codes, receipt_base = :receipt_base
          WHERE seq = :seq",
@@ -651,7 +653,7 @@ fn settle(
             ":receipt_base": receipt.base,
         },
     )?;
-    change.connection().execute(
+    change.execute(
         "INSERT INTO receipts (submission, text, json, text_sig, json_sig)
          VALUES (?1, ?2, ?3, ?4, ?5)",
         (
@@ -705,7 +707,7 @@ fn replace(
     match row {
         Some(row) if fits && row.partner == partner.as_str() => {
             let sql = "UPDATE submissions SET replaced = 1 WHERE seq = ?1";
-            change.connection().execute(sql, [row.seq])?;
+            change.execute(sql, [row.seq])?;
             Ok(())
         }
         Some(_) | None => Err(illegal(older, state, wanted)),
@@ -761,7 +763,7 @@ impl Known {
         match row {
             Some(row) if may_follow(from, to) => {
                 let sql = "UPDATE submissions SET state = ?2 WHERE seq = ?1";
-                change.connection().execute(sql, (row.seq, to))?;
+                change.execute(sql, (row.seq, to))?;
                 Ok(row)
             }
             Some(_) | None => Err(illegal(id, from, &format!("it cannot become {to}"))),
@@ -837,7 +839,7 @@ impl Known {
         change.destroy_key(self.raw_slot)?;
         let slot = slots::keep_key(change.connection(), wrapped)?;
         let sql = "UPDATE submissions SET raw_slot = ?2 WHERE seq = ?1";
-        change.connection().execute(sql, (self.seq, slot))?;
+        change.execute(sql, (self.seq, slot))?;
         Ok(())
     }
 
@@ -845,7 +847,7 @@ impl Known {
         change.destroy_bytes(self.raw_inline)?;
         let inline = keep_inline(change, lane)?;
         let bytes = signed(lane.bytes)?;
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET bytes = ?2, raw_bytes = ?2, raw_digest = ?3, raw_inline = ?4
              WHERE seq = ?1",
             (self.seq, bytes, lane.tag_digest, inline),
@@ -855,7 +857,7 @@ impl Known {
 
     fn keep_whole(&self, change: &Change<'_>, whole: &Whole) -> Result<(), Trouble> {
         self.keep_mtime(change, whole.mtime)?;
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET bytes = ?2, content_digest = ?3, received_at = ?4 WHERE seq = ?1",
             (
                 self.seq,
@@ -868,7 +870,7 @@ impl Known {
     }
 
     fn keep_mtime(&self, change: &Change<'_>, mtime: Option<i64>) -> Result<(), Trouble> {
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET mtime = coalesce(?2, mtime) WHERE seq = ?1",
             (self.seq, mtime),
         )?;
@@ -876,7 +878,7 @@ impl Known {
     }
 
     fn keep_closed(&self, change: &Change<'_>, closed: bool) -> Result<(), Trouble> {
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET closed = ?2 WHERE seq = ?1",
             (self.seq, closed),
         )?;
@@ -891,6 +893,7 @@ impl Known {
     ) -> Result<(), Trouble> {
         let connection = change.connection();
         let known = acceptance.known_as;
+        let is_over = known.is_some() || acceptance.store.is_none();
         let slot = match &acceptance.out_key {
             Some(wrapped) => Some(slots::keep_key(connection, wrapped)?),
             None => None,
@@ -899,7 +902,8 @@ impl Known {
             Some(lane) => (Some(signed(lane.bytes)?), keep_inline(change, lane)?),
             None => (None, None),
         };
-        connection.execute(
+        execute_cached(
+            connection,
             "UPDATE submissions SET state = :state, delivered_at = :delivered_at,
                  out_slot = :slot, out_bytes = :bytes, out_digest = :digest, out_inline = :inline,
                  object_digest = :object, store = :store, object_key = :key, metadata = :metadata,
@@ -907,8 +911,8 @@ impl Known {
              WHERE seq = :seq",
             named_params! {
                 ":seq": self.seq,
-                ":state": if known.is_some() { State::Delivered } else { State::Accepted },
-                ":delivered_at": known.map(|_| decided_at.as_micros()),
+                ":state": if is_over { State::Delivered } else { State::Accepted },
+                ":delivered_at": is_over.then(|| decided_at.as_micros()),
                 ":slot": slot,
                 ":bytes": bytes,
                 ":digest": acceptance.out.as_ref().map(|lane| lane.tag_digest),
@@ -926,7 +930,7 @@ impl Known {
     fn destroy_raw(&self, change: &mut Change<'_>) -> Result<(), Trouble> {
         change.destroy_key(self.raw_slot)?;
         change.destroy_bytes(self.raw_inline)?;
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET raw_slot = NULL, raw_bytes = NULL, raw_digest = NULL,
                  raw_inline = NULL
              WHERE seq = ?1",
@@ -938,7 +942,7 @@ impl Known {
     fn destroy_out(&self, change: &mut Change<'_>) -> Result<(), Trouble> {
         change.destroy_key(self.out_slot)?;
         change.destroy_bytes(self.out_inline)?;
-        change.connection().execute(
+        change.execute(
             "UPDATE submissions SET out_slot = NULL, out_bytes = NULL, out_digest = NULL,
                  out_inline = NULL
              WHERE seq = ?1",
@@ -1357,7 +1361,7 @@ mod tests {
         is.out.clone_from(&acceptance.out);
         is.out_digest = Some(content([8; 32]));
         is.store = Some("lake".to_owned());
-        is.key = Some(acceptance.key);
+        is.key = acceptance.key;
         is.metadata = acceptance.metadata;
         expect(is.clone()).await;
 

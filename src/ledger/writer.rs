@@ -197,6 +197,15 @@ impl<'g> Change<'g> {
         self.connection
     }
 
+    /// Runs a statement that is prepared once and kept.
+    pub(super) fn execute(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+    ) -> Result<usize, rusqlite::Error> {
+        execute_cached(self.connection, sql, values)
+    }
+
     /// When this verb happens.
     pub(super) fn at(&self) -> Timestamp {
         self.at
@@ -488,6 +497,15 @@ impl From<rusqlite::Error> for Broken {
 
 /// Heads are pruned once in so many commits.
 const HEADS_BEFORE_PRUNING: usize = 64;
+
+/// Runs a statement that is prepared once and kept.
+pub(super) fn execute_cached(
+    connection: &Connection,
+    sql: &str,
+    values: impl rusqlite::Params,
+) -> Result<usize, rusqlite::Error> {
+    connection.prepare_cached(sql)?.execute(values)
+}
 
 #[cfg(test)]
 mod tests {

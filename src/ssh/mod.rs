@@ -8,10 +8,13 @@
 mod algorithms;
 pub mod client;
 mod door;
+mod exec;
 mod lane;
 mod outbox;
 mod proxy;
 mod quota;
+mod readahead;
+mod scp;
 mod session;
 mod sftp;
 mod socket;

@@ -14,10 +14,13 @@
 //! the session takes it from there before it reads the next packet.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
+use tokio::runtime;
 use tokio::task::AbortHandle;
 
 use crate::terms::limits;
@@ -41,6 +44,23 @@ pub(super) struct Outbox {
     gone: bool,
 }
 
+/// A channel's way out: its queue, and the half through which it leaves.
+pub(super) struct Post {
+    half: ChannelWriteHalf<Msg>,
+    outbox: Mutex<Outbox>,
+}
+
+/// Whose replies leave through a [`Post`].
+pub(super) trait Sender: Send + Sync + 'static {
+    fn post(&self) -> &Post;
+
+    /// The queue is empty: what waited for room may go on.
+    fn drained(self: &Arc<Self>);
+
+    /// There is nobody to send to any more.
+    fn hang_up(self: &Arc<Self>);
+}
+
 /// One thing to send; whole SFTP packets, a line, or the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -59,6 +79,65 @@ pub(super) enum Piece {
 const STDERR: u32 = 1;
 /// Longest line on stderr, bytes without prefix and line end.
 const LINE_BYTES_MAX: usize = 400;
+
+// === impl Post ===
+
+impl Post {
+    pub(super) fn new(half: ChannelWriteHalf<Msg>) -> Self {
+        Self {
+            half,
+            outbox: Mutex::default(),
+        }
+    }
+
+    /// Sends at once, waiting for window, past a queue that has to be empty.
+    ///
+    /// # Errors
+    /// The session is over.
+    pub(super) async fn send(&self, bytes: Bytes) -> Result<(), russh::Error> {
+        self.half.data_bytes(bytes).await
+    }
+
+    pub(super) fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends what is queued: at once as far as there is window, the rest from a task. Must not be
+/// called with a lock held.
+pub(super) fn kick<S: Sender>(sender: &Arc<S>) {
+    if !sender.post().outbox().begin() {
+        return;
+    }
+    let mut driving = Box::pin(drive(Arc::clone(sender)));
+    if driving.as_mut().now_or_never().is_none() {
+        let mut outbox = sender.post().outbox();
+        if let Ok(runtime) = runtime::Handle::try_current()
+            && !outbox.is_gone()
+        {
+            // The lock is held: the task cannot be through before it is known.
+            outbox.driven_by(runtime.spawn(driving).abort_handle());
+        }
+    }
+}
+
+async fn drive<S: Sender>(sender: Arc<S>) {
+    loop {
+        let piece = sender.post().outbox().next();
+        if let Some(piece) = piece {
+            let ends = matches!(piece, Piece::End { .. });
+            if piece.send(&sender.post().half).await.is_err() || ends {
+                sender.hang_up();
+                return;
+            }
+        } else {
+            sender.drained();
+            if sender.post().outbox().rest() {
+                return;
+            }
+        }
+    }
+}
 
 // === impl Outbox ===
 

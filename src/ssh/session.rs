@@ -21,15 +21,17 @@ use tokio::time::timeout;
 
 use crate::authority::{Identity, SessionSlot};
 use crate::ledger::submissions::Origin;
-use crate::ssh::Services;
 use crate::ssh::door::Unproven;
 use crate::ssh::outbox::stderr_line;
 use crate::ssh::quota::OpenFiles;
-use crate::ssh::sftp::{Broken, FileChannel, FileDesk};
+use crate::ssh::scp::{self, ScpChannel};
+use crate::ssh::sftp::{Broken, FileChannel};
 use crate::ssh::socket::Valve;
-use crate::telemetry::{AuthMethod, AuthResult, Event, Limit};
+use crate::ssh::{Services, exec};
+use crate::telemetry::{AuthMethod, AuthResult, Event, Limit, SessionCount, SessionKind};
 use crate::terms::limits;
-use crate::terms::path::quoted;
+use crate::terms::path::{VirtualPath, quoted};
+use crate::wire::exec::Exec;
 
 /// One connection's callbacks.
 pub(super) struct Conversation {
@@ -51,7 +53,7 @@ pub(super) struct Conversation {
 pub(super) struct Pulse {
     beats: AtomicU64,
     denied: AtomicBool,
-    desks: Mutex<Vec<Weak<FileDesk>>>,
+    desks: Mutex<Vec<Weak<dyn Desk>>>,
 }
 
 /// How a login ended.
@@ -81,7 +83,25 @@ enum Phase {
 enum Line {
     /// Nothing runs on it yet.
     Quiet(ChannelWriteHalf<Msg>),
-    Files(FileChannel),
+    Files(
+        FileChannel,
+        #[expect(dead_code, reason = "counts while it lives")] SessionCount,
+    ),
+    Scp(
+        ScpChannel,
+        #[expect(dead_code, reason = "counts while it lives")] SessionCount,
+    ),
+    /// A digest is on its way.
+    Sums,
+}
+
+/// What a channel does that a client may wait for.
+pub(super) trait Desk: Send + Sync {
+    /// Something was begun that would be lost.
+    fn is_busy(&self) -> bool;
+
+    /// A request is being worked on.
+    fn is_awaited(&self) -> bool;
 }
 
 /// Channels of one connection, also the closed ones: russh remembers each for as long as the
@@ -90,7 +110,7 @@ const CHANNELS_EVER_MAX: usize = 100_000;
 
 /// How long a refused command waits for the client to show why.
 const HINT: Duration = Duration::from_secs(1);
-const NO_EXEC: &str = "only sftp; use sftp or scp without -O";
+const NO_EXEC: &str = "this command is not available; there is sftp, scp and sha256sum";
 
 // === impl Conversation ===
 
@@ -168,6 +188,63 @@ impl Conversation {
         }
     }
 
+    /// Starts a command there is.
+    fn run(&mut self, channel: ChannelId, exec: Exec, session: &mut Session) -> Result<(), Error> {
+        let Phase::Open { who, .. } = &self.phase else {
+            return self.refuse(channel, session);
+        };
+        let half = match self.channels.remove(&channel) {
+            Some(Line::Quiet(half)) => half,
+            Some(busy) => {
+                self.channels.insert(channel, busy);
+                return self.refuse(channel, session);
+            }
+            None => return self.refuse(channel, session),
+        };
+        let (services, who) = (Arc::clone(&self.services), who.clone());
+        let origin = self.origin(&who, session);
+        let count = self.services.metrics.session(SessionKind::Scp);
+        let line = match exec {
+            Exec::Target { path, folder, .. } => {
+                let Ok(parsed) = VirtualPath::parse(path.path()) else {
+                    self.channels.insert(channel, Line::Quiet(half));
+                    return self.refuse(channel, session);
+                };
+                let target = scp::Target {
+                    path: parsed,
+                    folder: folder || path.bytes.ends_with(b"/"),
+                };
+                let scp = ScpChannel::receive_into(services, who, origin, half, target);
+                self.pulse.watch(scp.desk());
+                Line::Scp(scp, count)
+            }
+            Exec::Source {
+                paths,
+                recursive,
+                times,
+            } => {
+                let options = scp::SourceOptions { recursive, times };
+                let sending = ScpChannel::send_from(services, who, origin, half, paths, options);
+                let Some(scp) = sending else {
+                    return self.refuse(channel, session);
+                };
+                self.pulse.watch(scp.desk());
+                Line::Scp(scp, count)
+            }
+            Exec::Sum { function, paths } => {
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "it ends with its few answers, and there is one a channel"
+                )]
+                tokio::spawn(exec::print_sums(services, who, half, function, paths));
+                Line::Sums
+            }
+            Exec::Unknown => Line::Quiet(half),
+        };
+        self.channels.insert(channel, line);
+        session.channel_success(channel)
+    }
+
     /// Ends what cannot go on: a lost stream ends the connection, an overrun its channel.
     fn give_up(
         &mut self,
@@ -190,10 +267,10 @@ impl Conversation {
         self.services.metrics.limit_reached(match broken {
             Broken::Overrun(limits::SFTP_PENDING_MAX) => Limit::Requests,
             Broken::Overrun(_) => Limit::Output,
-            Broken::Unreadable(_) => Limit::Packet,
+            Broken::NoScp(_) | Broken::Unreadable(_) => Limit::Packet,
         });
         match broken {
-            Broken::Overrun(_) => session.close(channel),
+            Broken::NoScp(_) | Broken::Overrun(_) => session.close(channel),
             Broken::Unreadable(_) => {
                 session.disconnect(Disconnect::ProtocolError, &broken.to_string(), "en")
             }
@@ -393,11 +470,18 @@ impl Handler for Conversation {
     ) -> Result<(), Error> {
         self.pulse.beat();
         match self.channels.get_mut(&channel) {
-            Some(Line::Files(files)) => match files.receive(data) {
+            Some(Line::Files(files, _)) => match files.receive(data) {
                 Ok(()) => Ok(()),
                 Err(broken) => self.give_up(channel, broken, session),
             },
-            Some(Line::Quiet(_)) | None => Ok(()),
+            Some(Line::Scp(scp, _)) => match scp.receive(data) {
+                Ok(()) => Ok(()),
+                Err(malformed) => {
+                    let broken = Broken::NoScp(malformed);
+                    self.give_up(channel, broken, session)
+                }
+            },
+            Some(Line::Quiet(_) | Line::Sums) | None => Ok(()),
         }
     }
 
@@ -417,15 +501,19 @@ impl Handler for Conversation {
         session: &mut Session,
     ) -> Result<(), Error> {
         match self.channels.get_mut(&channel) {
-            Some(Line::Files(files)) => {
+            Some(Line::Files(files, _)) => {
                 files.end();
+                Ok(())
+            }
+            Some(Line::Scp(scp, _)) => {
+                scp.end();
                 Ok(())
             }
             Some(Line::Quiet(_)) => {
                 self.channels.remove(&channel);
                 session.close(channel)
             }
-            None => Ok(()),
+            Some(Line::Sums) | None => Ok(()),
         }
     }
 
@@ -466,7 +554,7 @@ impl Handler for Conversation {
         };
         let half = match self.channels.remove(&channel) {
             Some(Line::Quiet(half)) => half,
-            Some(busy @ Line::Files(_)) => {
+            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Sums)) => {
                 self.channels.insert(channel, busy);
                 return self.refuse(channel, session);
             }
@@ -482,16 +570,21 @@ impl Handler for Conversation {
             Arc::clone(&self.files),
         );
         self.pulse.watch(files.desk());
-        self.channels.insert(channel, Line::Files(files));
+        let count = self.services.metrics.session(SessionKind::Sftp);
+        self.channels.insert(channel, Line::Files(files, count));
         Ok(())
     }
 
     async fn exec_request(
         &mut self,
         channel: ChannelId,
-        _data: &[u8],
+        data: &[u8],
         session: &mut Session,
     ) -> Result<(), Error> {
+        let exec = Exec::parse(data);
+        if exec != Exec::Unknown {
+            return self.run(channel, exec, session);
+        }
         let Some(Line::Quiet(half)) = self.channels.get(&channel) else {
             return self.refuse(channel, session);
         };
@@ -646,8 +739,10 @@ impl Line {
     /// The gateway has closed it; russh does not report that.
     fn is_over(&self) -> bool {
         match self {
-            Self::Files(files) => files.desk().is_over(),
-            Self::Quiet(_) => false,
+            Self::Files(files, _) => files.desk().is_over(),
+            Self::Scp(scp, _) => scp.desk().is_over(),
+            // One digest channel is as cheap as a number.
+            Self::Quiet(_) | Self::Sums => false,
         }
     }
 }
@@ -667,29 +762,30 @@ impl Pulse {
 
     /// A channel has begun what would be lost.
     pub(super) fn is_busy(&self) -> bool {
-        self.any(FileDesk::is_busy)
+        self.any(|desk| desk.is_busy())
     }
 
     /// A client waits for an answer that takes time.
     pub(super) fn is_awaited(&self) -> bool {
-        self.any(FileDesk::is_awaited)
+        self.any(|desk| desk.is_awaited())
     }
 
-    fn any(&self, is: impl Fn(&FileDesk) -> bool) -> bool {
+    fn any(&self, is: impl Fn(&dyn Desk) -> bool) -> bool {
         let desks: Vec<_> = {
             let desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
             desks.iter().filter_map(Weak::upgrade).collect()
         };
-        desks.iter().any(|desk| is(desk))
+        desks.iter().any(|desk| is(desk.as_ref()))
     }
 
     fn beat(&self) {
         self.beats.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn watch(&self, desk: &Arc<FileDesk>) {
+    fn watch<D: Desk + 'static>(&self, desk: &Arc<D>) {
+        let desk: Arc<dyn Desk> = desk.clone();
         let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
         desks.retain(|desk| desk.strong_count() > 0);
-        desks.push(Arc::downgrade(desk));
+        desks.push(Arc::downgrade(&desk));
     }
 }

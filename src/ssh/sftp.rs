@@ -12,26 +12,33 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::runtime;
 
 use crate::authority::permit::UploadPermit;
 use crate::authority::{Identity, Refused};
+use crate::depot::object::Object;
+use crate::intake::listing::{Cursor, Page};
 use crate::intake::submission::{PendingSync, Submission};
-use crate::intake::view::{Attributes, Entry, EntryKind};
-use crate::intake::{Opening, Refusal, RefusalKind, Told};
+use crate::intake::view::{Attributes, Entry, EntryKind, Fetched};
+use crate::intake::{self, Opening, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::Origin;
 use crate::ssh::Services;
 use crate::ssh::lane::{Claim, Lane, Ticket};
-use crate::ssh::outbox::{Outbox, Piece};
+use crate::ssh::outbox::{Outbox, Post, Sender, kick};
 use crate::ssh::quota::{OpenFiles, Place, Purpose};
+use crate::ssh::readahead::{Found, Window};
+use crate::ssh::session::Desk;
+use crate::telemetry::Limit;
+use crate::terms::digest::Digest;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
+use crate::wire::scp::Malformed;
 use crate::wire::sftp::{
-    Attrs, Fatal, Names, Op, OpenFlags, Parser, Permit, Request, Sink, Status, long_name,
-    put_attrs, put_data, put_handle, put_limits, put_path, put_status, put_version,
+    Attrs, Fatal, FileRef, Names, Op, OpenFlags, Parser, Permit, Request, Sink, Status, Volume,
+    long_name, put_attrs, put_check_file, put_data, put_handle, put_limits, put_path, put_status,
+    put_version, put_volume,
 };
 
 /// A running SFTP channel. Dropped, it hangs up.
@@ -46,11 +53,10 @@ pub(super) struct FileDesk {
     services: Arc<Services>,
     who: Identity,
     origin: Origin,
-    half: ChannelWriteHalf<Msg>,
     /// What the connection has open.
     files: Arc<OpenFiles>,
-    /// Locked after `state` when both are needed.
-    outbox: Mutex<Outbox>,
+    /// Its queue is locked after `state` when both are needed.
+    post: Post,
     state: Mutex<State>,
 }
 
@@ -60,6 +66,9 @@ pub(super) enum Broken {
     /// The client sends requests faster than it takes replies.
     #[error("more than {0} requests or replies wait on one SFTP channel")]
     Overrun(usize),
+    /// Not the scp protocol.
+    #[error(transparent)]
+    NoScp(Malformed),
     /// The stream of packets is lost.
     #[error(transparent)]
     Unreadable(#[from] Fatal),
@@ -94,12 +103,37 @@ enum Open {
         #[expect(dead_code, reason = "counts while it lives")] Place,
     ),
     /// What is left of a listing.
-    Folder(
-        VecDeque<Entry>,
-        #[expect(dead_code, reason = "counts while it lives")] Place,
-    ),
+    Folder(Box<Listing>),
+    /// A file of the outbox being read.
+    Download(Box<Download>),
     /// A file being sent.
     Upload(Box<Upload>),
+    /// A file that was refused for good before its CLOSE: it is settled already, or is about to
+    /// be, and its CLOSE gets the verdict.
+    Condemned(Condemned),
+}
+
+struct Listing {
+    path: VirtualPath,
+    entries: VecDeque<Entry>,
+    next: Option<Cursor>,
+    /// The next page is on its way.
+    is_fetching: bool,
+    failed: Option<Refusal>,
+    #[expect(dead_code, reason = "counts while it lives")]
+    place: Place,
+}
+
+struct Download {
+    object: Object,
+    window: Window,
+    #[expect(dead_code, reason = "counts while it lives")]
+    place: Place,
+}
+
+struct Condemned {
+    name: String,
+    verdict: Option<Refusal>,
 }
 
 struct Upload {
@@ -125,6 +159,7 @@ struct Writing {
     outcome: Result<(), (Status, String)>,
 }
 
+#[derive(Clone, Copy)]
 struct Parked {
     id: u32,
     handle: u32,
@@ -144,11 +179,16 @@ enum Job {
         op: &'static Op,
         work: Work,
     },
+    /// Nobody waits for an answer.
+    Unasked(Work),
     Hello,
 }
 
 enum Work {
+    CheckFile(VirtualPath, Vec<u8>),
     Close(Box<Upload>),
+    /// Settles what a WRITE has condemned; nobody asked for it.
+    Condemn(u32, Box<Upload>),
     Fetch(VirtualPath, Place),
     List(VirtualPath, Place),
     Open {
@@ -157,7 +197,9 @@ enum Work {
         name: String,
         place: Place,
     },
+    MakeFolder(VirtualPath),
     Remove(VirtualPath),
+    RemoveFolder(VirtualPath),
     Rename {
         from: VirtualPath,
         to: VirtualPath,
@@ -168,15 +210,20 @@ enum Work {
         path: VirtualPath,
         mtime: Option<i64>,
     },
+    /// The verdict of a condemned file, for its CLOSE.
+    Verdict(u32),
 }
 
 /// How work ended.
 enum Outcome {
     Attributes(Attributes),
+    Condemned(u32, Refusal),
+    Digest(Digest),
     Done { told: Told, tally: Tally },
     Lines(Vec<String>),
     Opened(Open),
     Refused { refusal: Refusal, tally: Tally },
+    Verdict(u32),
 }
 
 /// One job in a task; settles the books however the task ends.
@@ -189,7 +236,7 @@ struct Running {
 
 /// One callback: the parser's sink.
 struct Turn<'t> {
-    desk: &'t FileDesk,
+    desk: &'t Arc<FileDesk>,
     state: &'t mut State,
     writing: &'t mut Option<Writing>,
     replies: Vec<u8>,
@@ -200,6 +247,7 @@ struct Turn<'t> {
 /// a client that ignores the answers to its other requests gets here.
 const OUTPUT_BYTES_CLOSE: usize = 4 * limits::SFTP_OUTPUT_BYTES_MAX;
 
+const CONDEMNED: &str = "the file was refused; its receipt says why";
 const TOO_MANY_OPEN: &str = "too many files open at once; close some first";
 
 const REGULAR_FILE: u32 = 0o100_000;
@@ -220,9 +268,8 @@ impl FileChannel {
             services,
             who,
             origin,
-            half,
             files,
-            outbox: Mutex::new(Outbox::default()),
+            post: Post::new(half),
             state: Mutex::new(State::default()),
         });
         let mut state = desk.state();
@@ -266,7 +313,7 @@ impl FileChannel {
         };
         self.desk.advance(&mut state);
         drop(state);
-        self.desk.kick();
+        kick(&self.desk);
         fed?;
         if overrun {
             return Err(Broken::Overrun(limits::SFTP_PENDING_MAX));
@@ -290,7 +337,7 @@ impl FileChannel {
         self.desk.advance(&mut state);
         drop(state);
         drop(uploads);
-        self.desk.kick();
+        kick(&self.desk);
     }
 }
 
@@ -303,19 +350,6 @@ impl Drop for FileChannel {
 // === impl FileDesk ===
 
 impl FileDesk {
-    /// Something was begun that would be lost: an upload, a request, a reply.
-    pub(super) fn is_busy(&self) -> bool {
-        let state = self.state();
-        state.lane.len() > 0
-            || state.handles.values().any(Open::is_upload)
-            || self.outbox().bytes() > 0
-    }
-
-    /// A request is being worked on.
-    pub(super) fn is_awaited(&self) -> bool {
-        self.state().lane.len() > 0
-    }
-
     /// Our end of the channel is closed, or the client is gone.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.state().phase, Phase::Gone)
@@ -327,22 +361,7 @@ impl FileDesk {
     }
 
     fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Nobody is there any more. Uploads become interrupted; a CLOSE, RENAME or other change that
-    /// was received goes on to its end.
-    fn hang_up(self: &Arc<Self>) {
-        let mut state = self.state();
-        state.phase = Phase::Gone;
-        let handles = std::mem::take(&mut state.handles);
-        state.parked.clear();
-        state.lane.retain(Job::outlives_its_client);
-        self.outbox().hang_up();
-        self.advance(&mut state);
-        drop(state);
-        // Dropping a submission may write to disk: not under the lock.
-        drop(handles);
+        self.post.outbox()
     }
 
     /// Starts what may run, and ends the channel when everything the client asked for is done.
@@ -363,50 +382,17 @@ impl FileDesk {
         }
     }
 
-    /// Sends what is queued: at once as far as there is window, the rest from a task. Must not be
-    /// called with a lock held.
-    fn kick(self: &Arc<Self>) {
-        if !self.outbox().begin() {
-            return;
-        }
-        let mut driving = Box::pin(Arc::clone(self).drive());
-        if driving.as_mut().now_or_never().is_none() {
-            let mut outbox = self.outbox();
-            if let Ok(runtime) = runtime::Handle::try_current()
-                && !outbox.is_gone()
-            {
-                // The lock is held: the task cannot be through before it is known.
-                outbox.driven_by(runtime.spawn(driving).abort_handle());
-            }
-        }
-    }
-
-    async fn drive(self: Arc<Self>) {
-        loop {
-            let piece = self.outbox().next();
-            if let Some(piece) = piece {
-                let ends = matches!(piece, Piece::End { .. });
-                if piece.send(&self.half).await.is_err() || ends {
-                    self.hang_up();
-                    return;
-                }
-            } else {
-                self.unpark();
-                if self.outbox().rest() {
-                    return;
-                }
-            }
-        }
-    }
-
     /// Answers parked requests as far as the output bound allows.
     fn unpark(self: &Arc<Self>) {
         let mut state = self.state();
         let mut replies = Vec::new();
         while self.has_room(&replies)
-            && let Some(parked) = state.parked.pop_front()
+            && let Some(parked) = state.parked.front().copied()
         {
-            self.answer(&mut state, &parked, &mut replies);
+            if !self.answer(&mut state, &parked, &mut replies) {
+                break;
+            }
+            state.parked.pop_front();
         }
         self.outbox().packets(replies);
         self.advance(&mut state);
@@ -416,29 +402,106 @@ impl FileDesk {
         self.outbox().bytes() + replies.len() <= limits::SFTP_OUTPUT_BYTES_MAX
     }
 
-    /// Answers a READ or READDIR.
-    fn answer(&self, state: &mut State, parked: &Parked, out: &mut Vec<u8>) {
-        let id = parked.id;
-        match (state.handles.get_mut(&parked.handle), parked.want) {
+    /// Answers a READ or READDIR; false when what it wants is still on its way.
+    fn answer(self: &Arc<Self>, state: &mut State, parked: &Parked, out: &mut Vec<u8>) -> bool {
+        let (id, handle) = (parked.id, parked.handle);
+        match (state.handles.get_mut(&handle), parked.want) {
             (Some(Open::Contents(contents, _)), Want::Bytes { offset, bytes }) => {
                 match part_of(contents, offset, bytes) {
                     Some(part) => put_data(out, id, part),
                     None => put_status(out, id, Status::Eof, "End of file"),
                 }
             }
-            (Some(Open::Folder(entries, _)), Want::Names) => {
-                if entries.is_empty() {
-                    put_status(out, id, Status::Eof, "End of folder");
-                } else {
-                    self.put_names(out, id, entries);
+            (Some(Open::Download(download)), Want::Bytes { offset, bytes }) => {
+                let most = bytes.min(limits::SFTP_READ_BYTES_MAX);
+                let found = download.window.read(offset, u64::from(most));
+                self.read_ahead(handle, download);
+                match found {
+                    Found::Here(part) => put_data(out, id, &part),
+                    Found::End => put_status(out, id, Status::Eof, "End of file"),
+                    Found::Failed(why) => put_status(out, id, Status::Failure, &why),
+                    Found::NotYet => return false,
                 }
             }
-            (Some(Open::Upload(_)), Want::Bytes { .. }) => {
+            (Some(Open::Folder(listing)), Want::Names) => {
+                if let Some(refusal) = &listing.failed {
+                    put_status(out, id, status_of(refusal.kind), &refusal.text);
+                } else if !listing.entries.is_empty() {
+                    self.put_names(out, id, &mut listing.entries);
+                    self.turn_page(handle, listing);
+                } else if listing.next.is_some() || listing.is_fetching {
+                    self.turn_page(handle, listing);
+                    return false;
+                } else {
+                    put_status(out, id, Status::Eof, "End of folder");
+                }
+            }
+            (Some(Open::Upload(_) | Open::Condemned(_)), Want::Bytes { .. }) => {
                 put_status(out, id, Status::PermissionDenied, "inbox is write-only");
             }
             (Some(_), _) => put_status(out, id, Status::Failure, "wrong kind of handle"),
             (None, _) => put_status(out, id, Status::Failure, "unknown handle"),
         }
+        true
+    }
+
+    /// Fetches the next piece of a download, unless there is enough.
+    fn read_ahead(self: &Arc<Self>, handle: u32, download: &mut Download) {
+        let Ok(runtime) = runtime::Handle::try_current() else {
+            return;
+        };
+        let Some((offset, bytes)) = download.window.wants() else {
+            return;
+        };
+        let (desk, object) = (Arc::clone(self), download.object.clone());
+        runtime.spawn(async move {
+            let piece = object.read_at(offset, bytes).await;
+            let piece = piece.map_err(|fault| intake::unreachable(&fault).text);
+            {
+                let mut state = desk.state();
+                let Some(Open::Download(download)) = state.handles.get_mut(&handle) else {
+                    return;
+                };
+                download.window.arrived(offset, piece);
+                desk.read_ahead(handle, download);
+            }
+            desk.unpark();
+            kick(&desk);
+        });
+    }
+
+    /// Fetches the next page of a listing when the last one is nearly told.
+    fn turn_page(self: &Arc<Self>, handle: u32, listing: &mut Listing) {
+        if listing.is_fetching || !listing.entries.is_empty() {
+            return;
+        }
+        let (Some(next), Ok(runtime)) = (listing.next.take(), runtime::Handle::try_current())
+        else {
+            return;
+        };
+        listing.is_fetching = true;
+        let (desk, path) = (Arc::clone(self), listing.path.clone());
+        runtime.spawn(async move {
+            let page = Box::pin(desk.services.intake.list(&desk.who, &path, Some(next))).await;
+            {
+                let mut state = desk.state();
+                let Some(Open::Folder(listing)) = state.handles.get_mut(&handle) else {
+                    return;
+                };
+                listing.is_fetching = false;
+                match page {
+                    Ok(page) => {
+                        listing.entries = page.entries.into();
+                        listing.next = page.next;
+                        // A page of which nothing is shown: on to the next.
+                        desk.turn_page(handle, listing);
+                    }
+                    Err(refusal) => listing.failed = Some(refusal),
+                }
+            }
+            desk.unpark();
+            kick(&desk);
+        });
     }
 
     /// A NAME reply with as many entries as fit into one modest packet.
@@ -461,6 +524,45 @@ impl FileDesk {
             entries.pop_front();
         }
         names.finish();
+    }
+}
+
+impl Desk for FileDesk {
+    /// An upload, a request, a reply.
+    fn is_busy(&self) -> bool {
+        let state = self.state();
+        state.lane.len() > 0
+            || state.handles.values().any(Open::is_upload)
+            || self.outbox().bytes() > 0
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.state().lane.len() > 0
+    }
+}
+
+impl Sender for FileDesk {
+    fn post(&self) -> &Post {
+        &self.post
+    }
+
+    fn drained(self: &Arc<Self>) {
+        self.unpark();
+    }
+
+    /// Nobody is there any more. Uploads become interrupted; a CLOSE, RENAME or other change that
+    /// was received goes on to its end.
+    fn hang_up(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.phase = Phase::Gone;
+        let handles = std::mem::take(&mut state.handles);
+        state.parked.clear();
+        state.lane.retain(Job::outlives_its_client);
+        self.outbox().hang_up();
+        self.advance(&mut state);
+        drop(state);
+        // Dropping a submission may write to disk: not under the lock.
+        drop(handles);
     }
 }
 
@@ -510,7 +612,7 @@ impl Open {
     fn is_upload(&self) -> bool {
         match self {
             Self::Upload(_) => true,
-            Self::Contents(..) | Self::Folder(..) => false,
+            Self::Contents(..) | Self::Folder(_) | Self::Download(_) | Self::Condemned(_) => false,
         }
     }
 }
@@ -558,9 +660,17 @@ impl Job {
     fn outlives_its_client(&self) -> bool {
         match self {
             Self::Hello => false,
-            Self::Ask { work, .. } => match work {
-                Work::Close(_) | Work::Remove(_) | Work::Rename { .. } | Work::Touch { .. } => true,
-                Work::Fetch(..)
+            Self::Unasked(work) | Self::Ask { work, .. } => match work {
+                Work::Close(_)
+                | Work::Condemn(..)
+                | Work::MakeFolder(_)
+                | Work::Remove(_)
+                | Work::RemoveFolder(_)
+                | Work::Rename { .. }
+                | Work::Touch { .. } => true,
+                Work::CheckFile(..)
+                | Work::Verdict(_)
+                | Work::Fetch(..)
                 | Work::List(..)
                 | Work::Open { .. }
                 | Work::Stat(_)
@@ -572,7 +682,7 @@ impl Job {
     async fn perform(self, desk: &FileDesk) -> Outcome {
         match self {
             Self::Hello => Outcome::Lines(desk.services.intake.hello(&desk.who).await),
-            Self::Ask { work, .. } => work.perform(desk).await,
+            Self::Unasked(work) | Self::Ask { work, .. } => work.perform(desk).await,
         }
     }
 }
@@ -580,6 +690,7 @@ impl Job {
 // === impl Work ===
 
 impl Work {
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of work")]
     async fn perform(self, desk: &FileDesk) -> Outcome {
         let intake = &desk.services.intake;
         let who = &desk.who;
@@ -604,12 +715,53 @@ impl Work {
                 drop(place);
                 done(closed, tally)
             }
-            Self::Fetch(path, place) => match Box::pin(intake.read(who, &path)).await {
-                Ok(contents) => Outcome::Opened(Open::Contents(contents, place)),
+            Self::CheckFile(path, wanted) => match Box::pin(intake.digest(who, &path)).await {
+                Ok(digest) if is_among(digest.kind.name(), &wanted) => Outcome::Digest(digest),
+                Ok(digest) => {
+                    let text = format!("only {} was taken when it arrived", digest.kind.name());
+                    refused(Refusal::new(RefusalKind::Unsupported, text))
+                }
                 Err(refusal) => refused(refusal),
             },
-            Self::List(path, place) => match Box::pin(intake.list(who, &path)).await {
-                Ok(entries) => Outcome::Opened(Open::Folder(entries.into(), place)),
+            Self::Condemn(handle, upload) => {
+                let Upload {
+                    submission, place, ..
+                } = *upload;
+                let closed = Box::pin(submission.close()).await;
+                drop(place);
+                // It cannot have been accepted: the WRITE that was refused is remembered.
+                Outcome::Condemned(handle, closed.err().unwrap_or_else(internal_error))
+            }
+            Self::Verdict(handle) => Outcome::Verdict(handle),
+            Self::MakeFolder(path) => {
+                let made = Box::pin(intake.make_folder(who, &path)).await;
+                done(made.map(|()| Told::default()), Tally::default())
+            }
+            Self::RemoveFolder(path) => {
+                let removed = Box::pin(intake.remove_folder(who, &path)).await;
+                done(removed.map(|()| Told::default()), Tally::default())
+            }
+            Self::Fetch(path, place) => match Box::pin(intake.fetch(who, &path)).await {
+                Ok(Fetched::Whole(contents)) => Outcome::Opened(Open::Contents(contents, place)),
+                Ok(Fetched::Object(object)) => {
+                    let window = Window::new(object.facts.bytes);
+                    Outcome::Opened(Open::Download(Box::new(Download {
+                        object,
+                        window,
+                        place,
+                    })))
+                }
+                Err(refusal) => refused(refusal),
+            },
+            Self::List(path, place) => match Box::pin(intake.list(who, &path, None)).await {
+                Ok(Page { entries, next }) => Outcome::Opened(Open::Folder(Box::new(Listing {
+                    path,
+                    entries: entries.into(),
+                    next,
+                    is_fetching: false,
+                    failed: None,
+                    place,
+                }))),
                 Err(refusal) => refused(refusal),
             },
             Self::Open {
@@ -656,7 +808,7 @@ impl Work {
 impl Running {
     fn new(desk: Arc<FileDesk>, ticket: Ticket, job: &Job) -> Self {
         let ask = match job {
-            Job::Hello => None,
+            Job::Hello | Job::Unasked(_) => None,
             Job::Ask { id, op, .. } => Some((*id, *op)),
         };
         Self {
@@ -683,7 +835,7 @@ impl Running {
         desk.advance(&mut state);
         drop(state);
         drop(leftover);
-        desk.kick();
+        kick(&desk);
     }
 
     /// Writes the outcome into the books and the reply. What has no place any more is returned, to
@@ -692,16 +844,35 @@ impl Running {
         let Some((id, op)) = self.ask else {
             if let Outcome::Lines(lines) = outcome {
                 Tally::default().tell(&mut self.desk.outbox(), &lines);
+            } else if let Outcome::Condemned(handle, refusal) = outcome {
+                // One line was said at the WRITE; here is the rest.
+                let lines = refusal.lines.as_slice();
+                Tally::default().tell(&mut self.desk.outbox(), lines);
+                if let Some(Open::Condemned(condemned)) = state.handles.get_mut(&handle) {
+                    condemned.verdict = Some(refusal);
+                }
             }
             return None;
         };
         match outcome {
+            Outcome::Digest(digest) => {
+                put_check_file(replies, id, digest.kind.name(), &digest.bytes);
+            }
+            Outcome::Verdict(handle) => {
+                let refusal = match state.handles.remove(&handle) {
+                    Some(Open::Condemned(Condemned { verdict, .. })) => verdict,
+                    _ => None,
+                };
+                let refusal = refusal.unwrap_or_else(internal_error);
+                put_status(replies, id, status_of(refusal.kind), &refusal.text);
+            }
             Outcome::Attributes(attributes) => put_attrs(replies, id, &attrs_of(&attributes)),
             Outcome::Done { told, mut tally } => {
                 tally.tell(&mut self.desk.outbox(), &told.lines);
                 put_status(replies, id, Status::Ok, "Success");
             }
-            Outcome::Lines(_) => {}
+            // Answers to nobody.
+            Outcome::Condemned(..) | Outcome::Lines(_) => {}
             Outcome::Opened(open) if state.phase == Phase::Talking => {
                 if let Some(handle) = state.admit(open) {
                     put_handle(replies, id, &handle);
@@ -771,19 +942,22 @@ impl Turn<'_> {
             return self.status(id, Status::Failure, "unknown handle");
         };
         let parked = Parked { id, handle, want };
-        if self.state.parked.is_empty() && self.desk.has_room(&self.replies) {
-            self.desk.answer(self.state, &parked, &mut self.replies);
-        } else if !self.is_full() {
+        let may_go = self.state.parked.is_empty() && self.desk.has_room(&self.replies);
+        if may_go && self.desk.answer(self.state, &parked, &mut self.replies) {
+            return;
+        }
+        if !self.is_full() {
             self.state.parked.push_back(parked);
         }
     }
 
     /// The path in its one form, or an answer that says why there is none.
-    fn path(&mut self, id: u32, raw: &[u8]) -> Option<VirtualPath> {
+    fn path(&mut self, id: u32, op: &Op, raw: &[u8]) -> Option<VirtualPath> {
         match VirtualPath::parse(raw) {
             Ok(path) => Some(path),
             Err(why) => {
-                self.status(id, Status::Failure, &why.to_string());
+                let refusal = Refusal::new(RefusalKind::Failure, why.to_string());
+                self.refuse(id, op, &refusal);
                 None
             }
         }
@@ -793,6 +967,8 @@ impl Turn<'_> {
     fn place(&mut self, id: u32, purpose: Purpose) -> Option<Place> {
         let place = self.desk.files.take(purpose);
         if place.is_none() {
+            let metrics = &self.desk.services.metrics;
+            metrics.limit_reached(Limit::Handles);
             self.status(id, Status::Failure, TOO_MANY_OPEN);
         }
         place
@@ -859,7 +1035,17 @@ impl Turn<'_> {
         };
         match self.state.handles.remove(&number) {
             None => self.status(id, Status::Failure, "unknown handle"),
-            Some(Open::Contents(..) | Open::Folder(..)) => self.status(id, Status::Ok, "Success"),
+            Some(Open::Contents(..) | Open::Folder(_) | Open::Download(_)) => {
+                self.status(id, Status::Ok, "Success");
+            }
+            Some(Open::Condemned(condemned)) => {
+                let claim = change_of(condemned.name.clone());
+                self.state
+                    .handles
+                    .insert(number, Open::Condemned(condemned));
+                let work = Work::Verdict(number);
+                self.state.lane.push(claim, Job::Ask { id, op, work });
+            }
             // Even over the bound a CLOSE is taken: it was paid for by its OPEN.
             Some(Open::Upload(upload)) => {
                 let claim = change_of(upload.name.clone());
@@ -875,7 +1061,10 @@ impl Turn<'_> {
         let open = number_of(handle).and_then(|number| self.state.handles.get_mut(&number));
         match open {
             None => self.status(id, Status::Failure, "unknown handle"),
-            Some(Open::Contents(..) | Open::Folder(..)) => self.status(id, Status::Ok, "Success"),
+            Some(Open::Contents(..) | Open::Folder(_) | Open::Download(_)) => {
+                self.status(id, Status::Ok, "Success");
+            }
+            Some(Open::Condemned(_)) => self.status(id, Status::Failure, CONDEMNED),
             Some(Open::Upload(upload)) => match upload.submission.begin_sync() {
                 Ok(pending) => self.ask(id, op, Claim::default(), Work::Sync(pending)),
                 Err(refusal) => {
@@ -897,7 +1086,16 @@ impl Turn<'_> {
                 permissions: Some(REGULAR_FILE | 0o400),
                 ..Attrs::default()
             },
-            Some(Open::Folder(..)) => Attrs {
+            Some(Open::Download(download)) => Attrs {
+                size: Some(download.window.bytes()),
+                permissions: Some(REGULAR_FILE | 0o600),
+                times: Some(seconds(download.object.facts.modified)).map(|at| (at, at)),
+                owner: None,
+            },
+            Some(Open::Condemned(_)) => {
+                return self.status(id, Status::Failure, CONDEMNED);
+            }
+            Some(Open::Folder(_)) => Attrs {
                 size: Some(0),
                 permissions: Some(DIRECTORY | 0o700),
                 ..Attrs::default()
@@ -916,9 +1114,11 @@ impl Turn<'_> {
         let open = number_of(handle).and_then(|number| self.state.handles.get_mut(&number));
         match open {
             None => self.status(id, Status::Failure, "unknown handle"),
-            Some(Open::Contents(..) | Open::Folder(..)) => {
+            Some(Open::Contents(..) | Open::Folder(_) | Open::Download(_)) => {
                 self.status(id, Status::PermissionDenied, "this handle is for reading");
             }
+            // Its CLOSE tells; clients set times before that.
+            Some(Open::Condemned(_)) => self.status(id, Status::Ok, "Success"),
             Some(Open::Upload(upload)) => {
                 if let Some((_, modified)) = attrs.times {
                     upload.submission.set_mtime(i64::from(modified));
@@ -939,8 +1139,39 @@ impl Turn<'_> {
         }
     }
 
+    /// A fault refuses this file whatever follows: it is settled now. Some clients never CLOSE
+    /// after a refused WRITE, and try the same name again.
+    fn condemn(&mut self, handle: u32) {
+        let Some(Open::Upload(upload)) = self.state.handles.remove(&handle) else {
+            return;
+        };
+        let name = upload.name.clone();
+        let condemned = Condemned {
+            name: name.clone(),
+            verdict: None,
+        };
+        self.state
+            .handles
+            .insert(handle, Open::Condemned(condemned));
+        let work = Work::Condemn(handle, upload);
+        self.state.lane.push(change_of(name), Job::Unasked(work));
+    }
+
+    fn volume(&mut self, id: u32, op: &Op) {
+        match self.desk.services.intake.quota(&self.desk.who) {
+            Ok(quota) => {
+                let volume = Volume {
+                    bytes: quota.bytes,
+                    free: quota.free,
+                };
+                put_volume(&mut self.replies, id, volume);
+            }
+            Err(refusal) => self.refuse(id, op, &refusal),
+        }
+    }
+
     fn real_path(&mut self, id: u32, op: &Op, raw: &[u8]) {
-        let Some(path) = self.path(id, raw) else {
+        let Some(path) = self.path(id, op, raw) else {
             return;
         };
         match self.desk.services.intake.real_path(&self.desk.who, &path) {
@@ -971,12 +1202,31 @@ impl Sink for Turn<'_> {
         self.status(id, Status::OpUnsupported, "this request is not known here");
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each kind of request")]
     fn request(&mut self, id: u32, op: &'static Op, request: Request<'_>) {
         if op.permit == Permit::Never {
             let text = format!("{} is not available here", op.name);
             return self.status(id, Status::OpUnsupported, &text);
         }
         match request {
+            // Only what was digested when it arrived: one digest of the whole.
+            Request::CheckFile {
+                file: FileRef::Path(path),
+                algorithms,
+                offset: 0,
+                bytes: 0,
+                block_bytes: 0,
+            } => {
+                if let Some(path) = self.path(id, op, path) {
+                    let claim = look(&path);
+                    let work = Work::CheckFile(path, algorithms.to_vec());
+                    self.ask(id, op, claim, work);
+                }
+            }
+            Request::CheckFile { .. } => {
+                let text = "only the digest of a whole file, by its name";
+                self.status(id, Status::OpUnsupported, text);
+            }
             Request::Close { handle } => self.close(id, op, handle),
             Request::ExpandPath { path } => {
                 // `~` is the partner's root, and so is `~anybody`.
@@ -995,23 +1245,27 @@ impl Sink for Turn<'_> {
             Request::FSync { handle } => self.sync(id, op, handle),
             Request::HomeDirectory { .. } => put_path(&mut self.replies, id, "/"),
             Request::Limits => put_limits(&mut self.replies, id),
-            Request::MakeFolder { path } | Request::RemoveFolder { path } => {
-                let Some(path) = self.path(id, path) else {
-                    return;
-                };
-                let intake = &self.desk.services.intake;
-                match intake.make_folder(&self.desk.who, &path) {
-                    Ok(()) => self.status(id, Status::Ok, "Success"),
-                    Err(refusal) => self.refuse(id, op, &refusal),
+            Request::MakeFolder { path } => {
+                if let Some(path) = self.path(id, op, path) {
+                    self.ask(id, op, change(&[&path]), Work::MakeFolder(path));
+                }
+            }
+            Request::RemoveFolder { path } => {
+                if let Some(path) = self.path(id, op, path) {
+                    let claim = Claim {
+                        looks_at_all: true,
+                        ..change(&[&path])
+                    };
+                    self.ask(id, op, claim, Work::RemoveFolder(path));
                 }
             }
             Request::Open { path, flags, attrs } => {
-                if let Some(path) = self.path(id, path) {
+                if let Some(path) = self.path(id, op, path) {
                     self.open(id, op, path, flags, &attrs);
                 }
             }
             Request::OpenFolder { path } => {
-                if let Some(path) = self.path(id, path)
+                if let Some(path) = self.path(id, op, path)
                     && let Some(place) = self.place(id, Purpose::Reading)
                 {
                     let claim = Claim {
@@ -1030,26 +1284,36 @@ impl Sink for Turn<'_> {
             Request::RealPath { path } => self.real_path(id, op, path),
             Request::Refused => self.status(id, Status::OpUnsupported, "not available here"),
             Request::Remove { path } => {
-                if let Some(path) = self.path(id, path) {
+                if let Some(path) = self.path(id, op, path) {
                     self.ask(id, op, change(&[&path]), Work::Remove(path));
                 }
             }
             Request::Rename { from, to } => {
-                if let Some(from) = self.path(id, from)
-                    && let Some(to) = self.path(id, to)
+                if let Some(from) = self.path(id, op, from)
+                    && let Some(to) = self.path(id, op, to)
                 {
                     let claim = change(&[&from, &to]);
                     self.ask(id, op, claim, Work::Rename { from, to });
                 }
             }
             Request::SetStat { path, attrs } => {
-                if let Some(path) = self.path(id, path) {
+                if let Some(path) = self.path(id, op, path) {
                     let mtime = attrs.times.map(|(_, modified)| i64::from(modified));
                     self.ask(id, op, change(&[&path]), Work::Touch { path, mtime });
                 }
             }
+            Request::StatVfs {
+                file: FileRef::Path(path),
+            } => {
+                if self.path(id, op, path).is_some() {
+                    self.volume(id, op);
+                }
+            }
+            Request::StatVfs {
+                file: FileRef::Handle(_),
+            } => self.volume(id, op),
             Request::Stat { path } => {
-                if let Some(path) = self.path(id, path) {
+                if let Some(path) = self.path(id, op, path) {
                     self.ask(id, op, look(&path), Work::Stat(path));
                 }
             }
@@ -1061,9 +1325,10 @@ impl Sink for Turn<'_> {
         let refused = |status, text: &str| Err((status, text.to_owned()));
         let outcome = match number.and_then(|number| self.state.handles.get(&number)) {
             None => refused(Status::Failure, "unknown handle"),
-            Some(Open::Contents(..) | Open::Folder(..)) => {
+            Some(Open::Contents(..) | Open::Folder(_) | Open::Download(_)) => {
                 refused(Status::PermissionDenied, "this handle is for reading")
             }
+            Some(Open::Condemned(_)) => refused(Status::Failure, CONDEMNED),
             // The submission judges every offset itself, so that its CLOSE knows what was refused:
             // one whose end is past 64 bits begins past any file, and falls at the first slice.
             Some(Open::Upload(_)) => Ok(()),
@@ -1086,8 +1351,13 @@ impl Sink for Turn<'_> {
             return;
         };
         if let Err(refusal) = upload.submission.write_at(writing.offset, data) {
+            let is_condemned = upload.submission.is_condemned();
             upload.tally.refuse(&mut self.desk.outbox(), &refusal, true);
             writing.outcome = Err((status_of(refusal.kind), refusal.text));
+            if is_condemned {
+                let handle = writing.handle;
+                return self.condemn(handle);
+            }
         }
         let bytes = u64::try_from(data.len()).unwrap_or(u64::MAX);
         writing.offset = writing.offset.saturating_add(bytes);
@@ -1110,6 +1380,12 @@ impl Sink for Turn<'_> {
     }
 }
 
+/// A name in a list with commas.
+fn is_among(name: &str, list: &[u8]) -> bool {
+    list.split(|byte| *byte == b',')
+        .any(|one| one == name.as_bytes())
+}
+
 /// Which status stands for a refusal.
 fn status_of(kind: RefusalKind) -> Status {
     match kind {
@@ -1122,7 +1398,7 @@ fn status_of(kind: RefusalKind) -> Status {
 
 /// A refusal of the gate as one of the intake: a name that fits nothing is a failure with a text,
 /// which more clients show than the text of "permission denied".
-fn refusal_of(refused: Refused) -> Refusal {
+pub(super) fn refusal_of(refused: Refused) -> Refusal {
     let kind = match refused.code {
         "no-feed" => RefusalKind::Failure,
         "no-folder" => RefusalKind::NoSuchFile,
@@ -1199,6 +1475,7 @@ fn change_of(name: String) -> Claim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ssh::outbox::Piece;
 
     fn refusal(kind: RefusalKind, text: &str, lines: &[&str]) -> Refusal {
         Refusal {

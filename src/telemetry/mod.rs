@@ -70,6 +70,8 @@ pub enum Event {
     GatewayStopping,
     /// A file could not be taken, through no fault of its own.
     IntakeFailed,
+    /// A file of the outbox was opened.
+    OutboxOpened,
     /// A line of a partner's key file is not in force.
     KeyRefused,
     /// A key was revoked.
@@ -212,6 +214,7 @@ impl Event {
             Self::SpoolSwept => "spool.swept",
             Self::SpoolLeftover => "spool.leftover",
             Self::IntakeFailed => "intake.failed",
+            Self::OutboxOpened => "outbox.opened",
             Self::DeliveryUnrecorded => "delivery.unrecorded",
             Self::DeliveryPanicked => "delivery.panicked",
             Self::DeliveryBlind => "delivery.blind",

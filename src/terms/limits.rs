@@ -18,8 +18,15 @@ pub const SFTP_HANDLES_MAX: usize = 1024;
 /// Uploads open at once on one connection: each may hold [`EXTENT_BYTES_MAX`] in memory, 16 MiB
 /// in all.
 pub const SFTP_UPLOADS_MAX: usize = 256;
+/// Objects being fetched at once on one connection: each holds [`READ_AHEAD_BYTES_MAX`], 64 MiB in
+/// all.
+pub const SFTP_DOWNLOADS_MAX: usize = 32;
+/// Bytes of one object fetched ahead of what its reader has asked for.
+pub const READ_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Requests of one channel waiting for an answer; past it the channel is closed.
 pub const SFTP_PENDING_MAX: usize = 4096;
+/// Longest control line of legacy scp, bytes: a path and the words before it.
+pub const SCP_LINE_BYTES_MAX: usize = 8192;
 /// Longest status text, bytes (longer texts are cut by some clients).
 pub const SFTP_STATUS_TEXT_BYTES_MAX: usize = 200;
 /// Replies waiting for window on one channel, bytes; past it READ and READDIR are parked.
@@ -162,6 +169,10 @@ pub const SAMPLE_SHAPE_CHARS_MAX: usize = 24;
 pub const VERDICT_WAIT_MS: u64 = 10_000;
 /// How long an accepted name stays listed in the inbox, seconds.
 pub const KEEP_VISIBLE_SECS: u64 = 24 * 3600;
+/// Rows of one page of a listing; a page is in memory for each folder that is open.
+pub const LISTING_ROWS_MAX: usize = 500;
+/// Empty folders of one partner that are remembered.
+pub const FOLDERS_REMEMBERED_MAX: usize = 1000;
 /// How long `stat` of a rejected name answers with its verdict, seconds.
 pub const REJECTED_STAT_SECS: u64 = 15 * 60;
 /// How long an interrupted submission can be resumed, seconds.

@@ -2,4 +2,6 @@
 //!
 //! Nothing in here decides anything, waits for anything or knows where a byte came from.
 
+pub mod exec;
+pub mod scp;
 pub mod sftp;

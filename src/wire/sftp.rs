@@ -83,6 +83,19 @@ pub enum Permit {
 /// A whole request, borrowed from the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
+    /// check-file-name and check-file-handle (draft-ietf-secsh-filexfer-extensions-00 section 3)
+    CheckFile {
+        /// Whose digest.
+        file: FileRef<'a>,
+        /// Names of digests the client takes, with commas, the best first.
+        algorithms: &'a [u8],
+        /// From where.
+        offset: u64,
+        /// How much; 0: to the end.
+        bytes: u64,
+        /// One digest for each so many bytes; 0: one for all.
+        block_bytes: u32,
+    },
     /// CLOSE
     Close {
         /// The handle.
@@ -186,6 +199,29 @@ pub enum Request<'a> {
         /// The file or folder.
         path: &'a [u8],
     },
+    /// statvfs@openssh.com and fstatvfs@openssh.com
+    StatVfs {
+        /// On which file system; here there is one.
+        file: FileRef<'a>,
+    },
+}
+
+/// A file, by one of its two names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileRef<'a> {
+    /// By an open handle.
+    Handle(&'a [u8]),
+    /// By its path.
+    Path(&'a [u8]),
+}
+
+/// What `statvfs@openssh.com` tells of: a partner's quota as a disk. Bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// Its size.
+    pub bytes: u64,
+    /// What is left.
+    pub free: u64,
 }
 
 /// The pflags of OPEN.
@@ -234,6 +270,8 @@ pub struct Names<'o> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decode {
+    CheckHandle,
+    CheckName,
     Close,
     ExpandPath,
     FSetStat,
@@ -254,6 +292,8 @@ enum Decode {
     Rename,
     SetStat,
     Stat,
+    StatVfsHandle,
+    StatVfsName,
     Write,
 }
 
@@ -321,7 +361,7 @@ const fn op(name: &'static str, code: u8, mutates: bool, permit: Permit, decode:
 
 /// Every request the gateway knows; what is not in here is unsupported.
 #[rustfmt::skip] // one row a request
-pub static OPS: [Op; 34] = [
+pub static OPS: [Op; 36] = [
     op("init", 1, false, Permit::Free, Decode::Init),
     op("open", 3, true, Permit::Upload, Decode::Open),
     op("close", 4, true, Permit::Free, Decode::Close),
@@ -353,19 +393,24 @@ pub static OPS: [Op; 34] = [
     op("hardlink@openssh.com", EXTENDED, true, Permit::Never, Decode::Refused),
     op("copy-data", EXTENDED, true, Permit::Never, Decode::Refused),
     op("copy-file", EXTENDED, true, Permit::Never, Decode::Refused),
-    op("statvfs@openssh.com", EXTENDED, false, Permit::Never, Decode::Refused),
-    op("fstatvfs@openssh.com", EXTENDED, false, Permit::Never, Decode::Refused),
+    op("statvfs@openssh.com", EXTENDED, false, Permit::Look, Decode::StatVfsName),
+    op("fstatvfs@openssh.com", EXTENDED, false, Permit::Free, Decode::StatVfsHandle),
+    op("check-file-name", EXTENDED, false, Permit::Look, Decode::CheckName),
+    op("check-file-handle", EXTENDED, false, Permit::Free, Decode::CheckHandle),
     op("users-groups-by-id@openssh.com", EXTENDED, false, Permit::Never, Decode::Refused),
 ];
 
 /// Extensions of the VERSION reply, in the order they are sent.
-const ADVERTISED: [&str; 6] = [
-    "posix-rename@openssh.com",
-    "fsync@openssh.com",
-    "limits@openssh.com",
-    "lsetstat@openssh.com",
-    "home-directory",
-    "expand-path@openssh.com",
+const ADVERTISED: [(&str, &str); 9] = [
+    ("posix-rename@openssh.com", "1"),
+    ("statvfs@openssh.com", "2"),
+    ("fstatvfs@openssh.com", "2"),
+    ("fsync@openssh.com", "1"),
+    ("limits@openssh.com", "1"),
+    ("lsetstat@openssh.com", "1"),
+    ("home-directory", "1"),
+    ("expand-path@openssh.com", "1"),
+    ("check-file", "1"),
 ];
 
 // === impl Parser ===
@@ -673,6 +718,8 @@ impl Decode {
     /// Reads what follows the id; bytes left over are nobody's business.
     fn request<'a>(self, body: &mut Reader<'a>) -> Option<Request<'a>> {
         Some(match self {
+            Self::CheckHandle => check_file(FileRef::Handle(body.string()?), body)?,
+            Self::CheckName => check_file(FileRef::Path(body.string()?), body)?,
             Self::Close => Request::Close {
                 handle: body.string()?,
             },
@@ -734,8 +781,25 @@ impl Decode {
             Self::Stat => Request::Stat {
                 path: body.string()?,
             },
+            Self::StatVfsHandle => Request::StatVfs {
+                file: FileRef::Handle(body.string()?),
+            },
+            Self::StatVfsName => Request::StatVfs {
+                file: FileRef::Path(body.string()?),
+            },
         })
     }
+}
+
+/// What is common to both check-file requests.
+fn check_file<'a>(file: FileRef<'a>, body: &mut Reader<'a>) -> Option<Request<'a>> {
+    Some(Request::CheckFile {
+        file,
+        algorithms: body.string()?,
+        offset: body.u64()?,
+        bytes: body.u64()?,
+        block_bytes: body.u32()?,
+    })
 }
 
 // === impl Reader ===
@@ -865,9 +929,9 @@ impl Status {
 pub fn put_version(out: &mut Vec<u8>) {
     put_packet(out, REPLY_VERSION, |out| {
         put_u32(out, VERSION);
-        for extension in ADVERTISED {
+        for (extension, version) in ADVERTISED {
             put_string(out, extension.as_bytes());
-            put_string(out, b"1");
+            put_string(out, version.as_bytes());
         }
     });
 }
@@ -919,6 +983,44 @@ pub fn put_limits(out: &mut Vec<u8>, id: u32) {
         ] {
             out.extend_from_slice(&limit.to_be_bytes());
         }
+    });
+}
+
+/// Appends the reply to statvfs@openssh.com (OpenSSH's PROTOCOL section 4.4). Blocks
+/// of 4 KiB: smaller ones overflow the arithmetic of some clients.
+pub fn put_volume(out: &mut Vec<u8>, id: u32, volume: Volume) {
+    const BLOCK_BYTES: u64 = 4096;
+    const READ_ONLY_NO: u64 = 0;
+    put_packet(out, REPLY_EXTENDED, |out| {
+        put_u32(out, id);
+        let (blocks, free) = (volume.bytes / BLOCK_BYTES, volume.free / BLOCK_BYTES);
+        let name_bytes = u64::try_from(limits::NAME_BYTES_MAX).unwrap_or(u64::MAX);
+        for number in [
+            BLOCK_BYTES,
+            BLOCK_BYTES,
+            blocks,
+            free,
+            free,
+            // Files are not counted.
+            1 << 31,
+            1 << 31,
+            1 << 31,
+            0,
+            READ_ONLY_NO,
+            name_bytes,
+        ] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    });
+}
+
+/// Appends the reply to a check-file request: which digest, and its value.
+pub fn put_check_file(out: &mut Vec<u8>, id: u32, algorithm: &str, digest: &[u8]) {
+    put_packet(out, REPLY_EXTENDED, |out| {
+        put_u32(out, id);
+        put_string(out, b"check-file");
+        put_string(out, algorithm.as_bytes());
+        out.extend_from_slice(digest);
     });
 }
 
@@ -1184,8 +1286,14 @@ mod tests {
 
     #[test]
     fn what_is_advertised_is_in_the_table_and_allowed() {
-        for name in ADVERTISED {
-            let op = OPS.iter().find(|op| op.name == name).unwrap();
+        for (name, _) in ADVERTISED {
+            // The one name stands for two requests.
+            let wanted = if name == "check-file" {
+                "check-file-name"
+            } else {
+                name
+            };
+            let op = OPS.iter().find(|op| op.name == wanted).unwrap();
             assert_eq!(op.code, EXTENDED);
             assert_ne!(op.permit, Permit::Never);
         }
@@ -1267,7 +1375,7 @@ mod tests {
     fn what_is_not_in_the_table_is_unsupported_and_what_is_refused_is_not_read() {
         let got = seen(&[
             &packet(99, 1, &[b"?"]),
-            &packet(200, 2, &[&string(b"check-file-name")]),
+            &packet(200, 2, &[&string(b"space-available")]),
             &packet(20, 3, &[]),
             &packet(200, 4, &[&string(b"copy-data")]),
         ]);
@@ -1367,20 +1475,23 @@ mod tests {
         let mut expected = Vec::new();
         put_packet(&mut expected, 2, |out| {
             out.extend([0, 0, 0, 3]);
-            for name in [
-                &b"posix-rename@openssh.com"[..],
-                b"fsync@openssh.com",
-                b"limits@openssh.com",
-                b"lsetstat@openssh.com",
-                b"home-directory",
-                b"expand-path@openssh.com",
+            for (name, version) in [
+                (&b"posix-rename@openssh.com"[..], b"1"),
+                (b"statvfs@openssh.com", b"2"),
+                (b"fstatvfs@openssh.com", b"2"),
+                (b"fsync@openssh.com", b"1"),
+                (b"limits@openssh.com", b"1"),
+                (b"lsetstat@openssh.com", b"1"),
+                (b"home-directory", b"1"),
+                (b"expand-path@openssh.com", b"1"),
+                (b"check-file", b"1"),
             ] {
                 out.extend(string(name));
-                out.extend(string(b"1"));
+                out.extend(string(version));
             }
         });
         assert_eq!(out, expected);
-        assert_eq!(out[..9], [0, 0, 0, 175, 2, 0, 0, 0, 3]);
+        assert_eq!(out[..9], [0, 0, 0, 251, 2, 0, 0, 0, 3]);
     }
 
     #[test]

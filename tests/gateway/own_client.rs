@@ -86,7 +86,10 @@ fn reading() -> Verdict {
         client
             .put("/inbox/orders_20261118.csv", orders(2).as_bytes())
             .await?;
-        assert_eq!(client.list("/").await?, ["help", "inbox", "receipts"]);
+        assert_eq!(
+            client.list("/").await?,
+            ["help", "inbox", "receipts", "test"]
+        );
         let latest = String::from_utf8(client.get("/receipts/latest.txt").await?)?;
         assert!(latest.contains("ACCEPTED  2 rows"), "{latest}");
         let help = String::from_utf8(client.get("/help/orders.spec.txt").await?)?;
