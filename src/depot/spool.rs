@@ -654,6 +654,9 @@ impl SpoolReader {
     /// [`SpoolFault`]; nothing is appended then.
     pub fn read_at(&self, offset: u64, max: usize, out: &mut Vec<u8>) -> Result<usize, SpoolFault> {
         let before = out.len();
+        // Grown once, and not by every extent.
+        let there = self.available().saturating_sub(offset);
+        out.reserve(max.min(usize::try_from(there).unwrap_or(max)));
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut at, mut left) = (offset, max);
         while left > 0 {

@@ -12,9 +12,7 @@ use tokio::task::JoinSet;
 use crate::intake::Intake;
 use crate::intake::inspection::blocking;
 use crate::intake::keyring::Purpose;
-use crate::ledger::rows::Waiting;
 use crate::ledger::submissions::{Row, State};
-use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
@@ -55,9 +53,15 @@ impl Intake {
         let mut running: JoinSet<()> = JoinSet::new();
         let mut busy: HashMap<tokio::task::Id, SubmissionId> = HashMap::new();
         while !*stop.borrow() {
-            match self.0.ledger.waiting().await {
-                Ok(waiting) => {
-                    for one in waiting.into_iter().filter(|one| self.is_due(one)) {
+            // Twice as many as may run: some of them do already.
+            match self
+                .0
+                .ledger
+                .due(self.now(), 2 * limits::DELIVERIES_MAX)
+                .await
+            {
+                Ok(due) => {
+                    for one in due {
                         if running.len() >= limits::DELIVERIES_MAX {
                             break;
                         }
@@ -88,21 +92,6 @@ impl Intake {
             }
         }
         while running.join_next().await.is_some() {}
-    }
-
-    fn is_due(&self, one: &Waiting) -> bool {
-        match one.state {
-            // *Delivering* without anybody at work: an attempt ended without a record.
-            State::Accepted | State::Delivering => true,
-            State::Failing => one.next_attempt.is_none_or(|next| next <= self.now()),
-            State::Receiving
-            | State::Received
-            | State::Interrupted
-            | State::Delivered
-            | State::Rejected
-            | State::Expired
-            | State::Removed => false,
-        }
     }
 
     async fn deliver(&self, id: SubmissionId) {
@@ -176,7 +165,8 @@ impl Intake {
             .keyring
             .open_data_key(row.id, Purpose::Out, wrapped)?;
         let (spool, id, bytes) = (self.0.spool.clone(), row.id, sealed.bytes);
-        let reader = blocking(move || spool.read(id, Lane::Out, &out_key, &sealed)).await??;
+        let lane = row.out_lane;
+        let reader = blocking(move || spool.read(id, lane, &out_key, &sealed)).await??;
         let mut position = 0_u64;
         let pieces = move || {
             let mut piece = Vec::new();

@@ -94,6 +94,14 @@ impl Keyring {
             })
     }
 
+    /// The raw key of a submission wrapped as its output key: what was received is what is
+    /// delivered.
+    pub(super) fn hand_over(&self, id: SubmissionId, wrapped: &[u8]) -> Result<Vec<u8>, KeyFault> {
+        let key = self.open_data_key(id, Purpose::Raw, wrapped)?;
+        let place = context(id, Purpose::Out);
+        Ok(self.wrapping.wrap(key.expose(), &place, self.rng.array()?))
+    }
+
     /// The current keys of every domain a contract names; missing ones are made.
     pub(super) async fn token_keys(
         &self,

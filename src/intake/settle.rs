@@ -24,6 +24,7 @@ use crate::ledger::submissions::{
     Acceptance, Beginning, ReceiptDocuments, Row, Settlement, State, Whole,
 };
 use crate::policy::feed::{Feed, Policy, SameContent, SameName};
+use crate::seal::Lane;
 use crate::telemetry::{Channel, Event, VerdictLabel};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
@@ -261,13 +262,16 @@ impl Intake {
             .await
             .map_err(ours)?;
         let beginning = case.beginning.clone();
+        let out_lane = if inspected.out.is_some() {
+            Lane::Out
+        } else {
+            Lane::Raw
+        };
         let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
-        let settled = self
-            .record(case, inspected, digest, earlier, known)
-            .await
-            .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
+        let settled = self.record(case, inspected, digest, earlier, known).await?;
         let ends_here = settled.status.is_some() || is_known || is_test;
-        self.unlink_after(&beginning, ends_here).await;
+        let waits = (!ends_here).then_some(out_lane);
+        self.unlink_after(&beginning, waits).await;
         self.0.due.notify_one();
         match settled.status {
             Some(text) => Err(Refusal {
@@ -335,16 +339,16 @@ impl Intake {
         digest: Digest,
         earlier: Option<Row>,
         known: Option<Row>,
-    ) -> Result<Settled, LedgerFault> {
+    ) -> Result<Settled, Refusal> {
         let decided_at = self.now();
         let known_as = known
             .as_ref()
             .map(|row| (row.id, row.decided_at.unwrap_or(decided_at)));
-        let Inspected {
-            report,
-            out,
-            out_digest,
-        } = inspected;
+        let Inspected { report, out } = inspected;
+        let (out, out_digest, out_lane) = match out {
+            Some((out, out_digest)) => (out, out_digest, Lane::Out),
+            None => (case.raw.clone(), digest, Lane::Raw),
+        };
         let facts = Facts {
             instance: self.0.instance.as_str(),
             help: case.policy.help.as_deref(),
@@ -370,6 +374,14 @@ impl Intake {
             .collect();
         codes.sort_unstable();
         codes.dedup();
+        let out_key = match out_lane {
+            Lane::Out => case.out_key.clone(),
+            Lane::Raw => self
+                .0
+                .keyring
+                .hand_over(case.beginning.id, &case.beginning.raw_key)
+                .map_err(|fault| Refusal::ours("hand the key over", &fault))?,
+        };
         let accepted = (!rejected).then(|| {
             let received = case.received_at.to_rfc3339();
             let day = received.get(..10).unwrap_or_default();
@@ -383,7 +395,8 @@ impl Intake {
                 day,
             );
             Acceptance {
-                out_key: keeps.then(|| case.out_key.clone()),
+                out_lane,
+                out_key: keeps.then(|| out_key.clone()),
                 out: keeps.then(|| out.clone()),
                 out_digest: keeps.then_some(out_digest),
                 store: forwards.then(|| case.feed.store.to_string()),
@@ -405,7 +418,8 @@ impl Intake {
         self.0
             .ledger
             .settle(case.beginning.clone(), settlement)
-            .await?;
+            .await
+            .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
         self.account(&case, &report, digest, decided_at);
         Ok(settled)
     }
@@ -474,15 +488,13 @@ impl Intake {
     }
 
     /// The raw key is gone with the verdict; the output goes too unless it waits for delivery.
-    async fn unlink_after(&self, beginning: &Beginning, no_output: bool) {
+    async fn unlink_after(&self, beginning: &Beginning, waits: Option<Lane>) {
         let (spool, id) = (self.0.spool.clone(), beginning.id);
         let done = blocking(move || {
-            spool.remove(id, crate::seal::Lane::Raw)?;
-            if no_output {
-                spool.remove(id, crate::seal::Lane::Out)
-            } else {
-                Ok(())
-            }
+            [Lane::Raw, Lane::Out]
+                .into_iter()
+                .filter(|lane| Some(*lane) != waits)
+                .try_for_each(|lane| spool.remove(id, lane))
         })
         .await;
         if let Ok(Err(fault)) = done {

@@ -8,6 +8,7 @@ use crate::ledger::submissions::{
     Acceptance, Beginning, Origin, Partial, ReceiptDocuments, Settlement, Whole,
 };
 use crate::ledger::{HeadSigner, Ledger, LedgerFault};
+use crate::seal::Lane;
 use crate::terms::clock::{ManualClock, Timestamp};
 use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
@@ -153,6 +154,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
                 tag_digest: [6; 32],
                 inline: Some(format!("sealed out of {n}").into_bytes()),
             }),
+            out_lane: Lane::Out,
             out_digest: Some(content([8; 32])),
             store: Some("lake".to_owned()),
             key: Some(format!("acme/orders/{}.csv", id(n))),

@@ -218,5 +218,8 @@ CREATE TABLE facts (
 -- Which function made a digest is part of it: 32 bytes are SHA-256, 33 begin with their function.
 ALTER TABLE submissions RENAME COLUMN sha256 TO content_digest;
 ALTER TABLE submissions RENAME COLUMN out_sha256 TO object_digest;
+-- What is delivered may be the very lane that was received.
+ALTER TABLE submissions ADD COLUMN out_lane TEXT NOT NULL DEFAULT 'out'
+    CHECK (out_lane IN ('out', 'raw'));
 ",
 ];

@@ -9,6 +9,7 @@ use crate::depot::spool::SealedLane;
 use crate::ledger::audit::unsigned;
 use crate::ledger::submissions::{Document, Filter, Origin, ReceiptEntry, Row, State, backwards};
 use crate::ledger::{Ledger, LedgerFault, slots};
+use crate::seal::Lane;
 use crate::terms::clock::Timestamp;
 use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, SubmissionId};
@@ -367,6 +368,40 @@ impl Ledger {
         .await
     }
 
+    /// What delivery can move on at `now`, the oldest first, at most `limit` of each state: the rest
+    /// comes up when these are done.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Waiting>, LedgerFault> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.read(move |connection| {
+            let of = |state: &str, more: &str| {
+                format!(
+                    "SELECT * FROM (SELECT id, state, next_attempt, opened_at, seq FROM submissions
+                     WHERE state = '{state}' {more} ORDER BY opened_at LIMIT ?2)"
+                )
+            };
+            let sql = format!(
+                "{} UNION ALL {} UNION ALL {} ORDER BY opened_at, seq",
+                // An attempt that ended without a record.
+                of("delivering", "AND ?1 IS NOT NULL"),
+                of("accepted", ""),
+                of("failing", "AND coalesce(next_attempt, 0) <= ?1"),
+            );
+            let mut statement = connection.prepare_cached(&sql)?;
+            let found = statement.query_map((now.as_micros(), limit), |row| {
+                Ok(Waiting {
+                    id: row.get::<_, Parsed<SubmissionId>>(0)?.0,
+                    state: row.get(1)?,
+                    next_attempt: row.get::<_, Option<At>>(2)?.map(Timestamp::from),
+                })
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Interrupted rows cut off before `before`.
     ///
     /// # Errors
@@ -645,6 +680,11 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         raw: lane(row, "raw_digest", "raw_bytes", "raw_sealed")?,
         out_key: key("out_wrapped")?,
         out: lane(row, "out_digest", "out_bytes", "out_sealed")?,
+        out_lane: if row.get_ref("out_lane")?.as_str()? == "raw" {
+            Lane::Raw
+        } else {
+            Lane::Out
+        },
         out_digest: row.get::<_, Option<Stored>>("object_digest")?.map(|d| d.0),
         store: row.get("store")?,
         key: row.get("object_key")?,

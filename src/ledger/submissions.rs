@@ -16,6 +16,7 @@ use crate::ledger::audit::{Act, signed};
 use crate::ledger::rows::Stored;
 use crate::ledger::writer::{Change, execute_cached};
 use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
+use crate::seal::Lane;
 use crate::terms::clock::Timestamp;
 use crate::terms::digest::Digest;
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
@@ -140,6 +141,9 @@ pub struct Acceptance {
     pub out_key: Option<Vec<u8>>,
     /// The output lane.
     pub out: Option<SealedLane>,
+    /// Which of the submission's two files it is: the raw one where nothing is changed. `K_raw` is
+    /// destroyed all the same; `out_key` is that key wrapped anew.
+    pub out_lane: Lane,
     /// Digest of the output.
     pub out_digest: Option<Digest>,
     /// The store's name; `None`: nothing is forwarded, and the submission is at its end.
@@ -217,6 +221,8 @@ pub struct Row {
     pub out_key: Option<Vec<u8>>,
     /// The output lane until delivered.
     pub out: Option<SealedLane>,
+    /// Which of the submission's two files that is.
+    pub out_lane: Lane,
     /// Digest of the output.
     pub out_digest: Option<Digest>,
     /// The store's name.
@@ -906,7 +912,7 @@ impl Known {
             connection,
             "UPDATE submissions SET state = :state, delivered_at = :delivered_at,
                  out_slot = :slot, out_bytes = :bytes, out_digest = :digest, out_inline = :inline,
-                 object_digest = :object, store = :store, object_key = :key, metadata = :metadata,
+                 object_digest = :object, out_lane = :lane, store = :store, object_key = :key, metadata = :metadata,
                  known_as = :known_as
              WHERE seq = :seq",
             named_params! {
@@ -918,6 +924,10 @@ impl Known {
                 ":digest": acceptance.out.as_ref().map(|lane| lane.tag_digest),
                 ":inline": inline,
                 ":object": acceptance.out_digest.map(Stored),
+                ":lane": match acceptance.out_lane {
+                    Lane::Out => "out",
+                    Lane::Raw => "raw",
+                },
                 ":store": acceptance.store,
                 ":key": acceptance.key,
                 ":metadata": json(&acceptance.metadata)?,
@@ -1274,6 +1284,7 @@ mod tests {
             raw: None,
             out_key: None,
             out: None,
+            out_lane: Lane::Out,
             out_digest: None,
             store: None,
             key: None,

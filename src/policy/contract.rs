@@ -333,6 +333,15 @@ pub struct Trailer {
 // === impl Contract ===
 
 impl Contract {
+    /// What is delivered are the bytes as sent, and nothing of them is looked at.
+    #[must_use]
+    pub fn passes_through(&self) -> bool {
+        match self.format {
+            Format::Opaque => true,
+            Format::Csv(_) => false,
+        }
+    }
+
     /// The domains whose keys inspection needs, each once, in order.
     #[must_use]
     pub fn domains(&self) -> BTreeSet<DomainName> {

@@ -417,11 +417,12 @@ impl Connection {
                 let why = self.end_of(ended.map(|()| "no login"));
                 return self.services.end_unproven(self.source, &self.pulse, &why);
             }
-            login = logged_in => login,
+            // Without a login nobody tells: the connection itself is about to.
+            Ok(login) = logged_in => login,
             () = grace => return self.services.too_slow(self.source),
             () = stopped(&mut stop) => return,
         };
-        let Ok(Login::Opened(who)) = login else {
+        let Login::Opened(who) = login else {
             // It has been told why; it gets the time to read it.
             let _left = timeout(LAST_WORD, &mut self.running).await;
             return;

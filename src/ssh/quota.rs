@@ -4,8 +4,10 @@
 //! whatever holds it is dropped: a refused request, a closed handle, an upload whose CLOSE has its
 //! answer, a channel that hung up. Nothing here knows which.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::{Duration, Instant};
 
 use crate::terms::limits;
 
@@ -14,11 +16,15 @@ use crate::terms::limits;
 pub(super) struct OpenFiles {
     handles: AtomicUsize,
     uploads: AtomicUsize,
+    downloads: AtomicUsize,
+    pace: Mutex<Option<Instant>>,
 }
 
 /// What a handle is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Purpose {
+    /// Holds what is fetched ahead.
+    Downloading,
     Reading,
     /// Costs memory of its own until it is closed.
     Uploading,
@@ -28,7 +34,7 @@ pub(super) enum Purpose {
 #[derive(Debug)]
 pub(super) struct Place {
     files: Arc<OpenFiles>,
-    uploads: bool,
+    purpose: Purpose,
 }
 
 // === impl OpenFiles ===
@@ -41,18 +47,22 @@ impl OpenFiles {
             return None;
         }
         // From here on dropping it gives back what was counted.
-        let mut place = Place {
+        let place = Place {
             files: Arc::clone(self),
-            uploads: false,
+            purpose: Purpose::Reading,
         };
-        match purpose {
-            Purpose::Reading => {}
-            Purpose::Uploading if one_more(&self.uploads, limits::SFTP_UPLOADS_MAX) => {
-                place.uploads = true;
-            }
-            Purpose::Uploading => return None,
-        }
-        Some(place)
+        place.turn_into(purpose)
+    }
+
+    /// How long an upload that is opened at `now` has to wait: [`limits::SFTP_FILES_PER_SEC_MAX`] a
+    /// second, after [`limits::SFTP_FILES_BURST_MAX`] at once (the generic cell rate algorithm).
+    pub(super) fn pace(&self, now: Instant) -> Duration {
+        let each = Duration::from_secs(1) / limits::SFTP_FILES_PER_SEC_MAX;
+        let burst = each * limits::SFTP_FILES_BURST_MAX;
+        let mut due = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = due.map_or(now, |due| due.max(now));
+        *due = Some(turn + each);
+        turn.duration_since(now).saturating_sub(burst)
     }
 }
 
@@ -67,11 +77,28 @@ fn one_more(count: &AtomicUsize, most: usize) -> bool {
 
 // === impl Place ===
 
+impl Place {
+    /// The same place for what it turns out to be for; `None` when there are too many of those.
+    pub(super) fn turn_into(mut self, purpose: Purpose) -> Option<Self> {
+        let has_room = match purpose {
+            Purpose::Reading => true,
+            Purpose::Downloading => one_more(&self.files.downloads, limits::SFTP_DOWNLOADS_MAX),
+            Purpose::Uploading => one_more(&self.files.uploads, limits::SFTP_UPLOADS_MAX),
+        };
+        if has_room {
+            self.purpose = purpose;
+        }
+        has_room.then_some(self)
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        if self.uploads {
-            self.files.uploads.fetch_sub(1, Ordering::Relaxed);
-        }
+        match self.purpose {
+            Purpose::Reading => 0,
+            Purpose::Downloading => self.files.downloads.fetch_sub(1, Ordering::Relaxed),
+            Purpose::Uploading => self.files.uploads.fetch_sub(1, Ordering::Relaxed),
+        };
         self.files.handles.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -126,5 +153,32 @@ mod tests {
         assert_eq!(counts(&files), (1, 0));
         drop(reader);
         assert_eq!(counts(&files), (0, 0));
+    }
+
+    #[test]
+    fn downloads_end_at_their_own_bound() {
+        let files = Arc::new(OpenFiles::default());
+        let downloads = all(&files, Purpose::Downloading);
+        assert_eq!(downloads.len(), limits::SFTP_DOWNLOADS_MAX);
+        let reader = files.take(Purpose::Reading).unwrap();
+        assert!(reader.turn_into(Purpose::Downloading).is_none());
+        assert_eq!(counts(&files).0, limits::SFTP_DOWNLOADS_MAX);
+        drop(downloads);
+        assert_eq!(counts(&files), (0, 0));
+    }
+
+    #[test]
+    fn a_burst_of_files_is_free_and_what_follows_keeps_the_pace() {
+        let files = OpenFiles::default();
+        let now = Instant::now();
+        for _ in 0..=limits::SFTP_FILES_BURST_MAX {
+            assert_eq!(files.pace(now), Duration::ZERO);
+        }
+        for _ in 0..limits::SFTP_FILES_PER_SEC_MAX {
+            files.pace(now);
+        }
+        let wait = files.pace(now);
+        assert!(wait >= Duration::from_secs(1) && wait < Duration::from_millis(1010));
+        assert_eq!(files.pace(now + Duration::from_mins(1)), Duration::ZERO);
     }
 }

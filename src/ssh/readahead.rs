@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::terms::limits;
 
@@ -31,7 +31,7 @@ pub(super) enum Found {
     End,
     /// The object cannot be read.
     Failed(String),
-    /// The bytes; fewer than asked for at the end of a piece or of the object.
+    /// The bytes; fewer than asked for only at the end of the object.
     Here(Bytes),
     /// Not here yet.
     NotYet,
@@ -75,18 +75,32 @@ impl Window {
             self.held = 0;
         }
         self.let_go(offset);
-        let mut at = self.start;
-        for piece in &self.pieces {
-            let length = u64_of(piece.len());
-            if let Some(skip) = offset.checked_sub(at).filter(|skip| *skip < length) {
-                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
-                let most = usize::try_from(most).unwrap_or(usize::MAX);
-                let till = piece.len().min(skip.saturating_add(most));
-                return Found::Here(piece.slice(skip..till));
-            }
-            at = at.saturating_add(length);
+        let till = offset.saturating_add(most).min(self.bytes);
+        if till > self.start.saturating_add(self.held) {
+            return Found::NotYet;
         }
-        Found::NotYet
+        self.cut_out(offset, till)
+    }
+
+    /// The bytes between two offsets that the window holds; of one piece without a copy.
+    fn cut_out(&self, offset: u64, till: u64) -> Found {
+        let mut at = self.start;
+        let mut whole: Option<BytesMut> = None;
+        for piece in &self.pieces {
+            let end = at.saturating_add(u64_of(piece.len()));
+            let from = index(offset.max(at).min(end).saturating_sub(at));
+            let to = index(till.max(at).min(end).saturating_sub(at));
+            at = end;
+            if from >= to {
+                continue;
+            }
+            let part = piece.slice(from..to);
+            if whole.is_none() && u64_of(part.len()) == till.saturating_sub(offset) {
+                return Found::Here(part);
+            }
+            whole.get_or_insert_default().extend_from_slice(&part);
+        }
+        whole.map_or(Found::NotYet, |whole| Found::Here(whole.freeze()))
     }
 
     /// What to fetch next, if anything: offset and bytes. Nothing while a fetch is running.
@@ -134,6 +148,10 @@ impl Window {
     }
 }
 
+fn index(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
 fn u64_of(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)
 }
@@ -170,9 +188,11 @@ mod tests {
         let mut window = Window::new(bytes);
         let (mut offset, mut fetches) = (0, 0);
         loop {
-            match read(&mut window, offset, 32_768) {
+            match read(&mut window, offset, 30_000) {
                 (Found::Here(part), n) => {
                     assert_eq!(part, content(offset, part.len()), "at {offset}");
+                    let whole = 30_000.min(bytes - offset);
+                    assert_eq!(u64_of(part.len()), whole, "short at {offset}");
                     offset += u64_of(part.len());
                     fetches += n;
                 }

@@ -213,8 +213,19 @@ impl ScpChannel {
             // The task hears what has come, and then that there is no more.
             answers.take();
         }
+        if let Role::Sink(sink) = &mut state.role
+            && let Some(answer) = sink.answered.take()
+        {
+            self.parser.proceed(answer);
+        }
+        let is_whole = {
+            let mut turn = Turn {
+                desk: &self.desk,
+                state: &mut state,
+            };
+            self.parser.end(&mut turn)
+        };
         if let Role::Sink(sink) = &mut state.role {
-            let is_whole = self.parser.is_between_lines() || sink.answered.is_some();
             let cut_off = sink.upload.take();
             state.failed |= !is_whole || cut_off.is_some();
             self.desk.finish_if_done(&mut state);

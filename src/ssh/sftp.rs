@@ -15,6 +15,7 @@ use bytes::Bytes;
 use russh::ChannelWriteHalf;
 use russh::server::Msg;
 use tokio::runtime;
+use tokio::time::{Instant, sleep};
 
 use crate::authority::permit::UploadPermit;
 use crate::authority::{Identity, Refused};
@@ -510,7 +511,7 @@ impl FileDesk {
         const ENTRY_OVERHEAD_BYTES: usize = 4 + 4 + 4 + 8 + 4 + 8;
         let now_secs = self.services.clock.now().as_secs();
         let mut names = Names::begin(out, id);
-        let most = usize::try_from(limits::SFTP_READ_BYTES_MAX).unwrap_or(usize::MAX);
+        let most = limits::SFTP_NAMES_BYTES_MAX;
         let mut first = true;
         while let Some(entry) = entries.front() {
             let attrs = attrs_of(&entry.attributes);
@@ -744,6 +745,10 @@ impl Work {
             Self::Fetch(path, place) => match Box::pin(intake.fetch(who, &path)).await {
                 Ok(Fetched::Whole(contents)) => Outcome::Opened(Open::Contents(contents, place)),
                 Ok(Fetched::Object(object)) => {
+                    let Some(place) = place.turn_into(Purpose::Downloading) else {
+                        desk.services.metrics.limit_reached(Limit::Handles);
+                        return refused(Refusal::new(RefusalKind::Failure, TOO_MANY_OPEN));
+                    };
                     let window = Window::new(object.facts.bytes);
                     Outcome::Opened(Open::Download(Box::new(Download {
                         object,
@@ -769,15 +774,22 @@ impl Work {
                 opening,
                 name,
                 place,
-            } => match Box::pin(intake.open(*permit, opening, desk.origin.clone())).await {
-                Ok(submission) => Outcome::Opened(Open::Upload(Box::new(Upload {
-                    submission,
-                    name,
-                    tally: Tally::default(),
-                    place,
-                }))),
-                Err(refusal) => refused(refusal),
-            },
+            } => {
+                let wait = desk.files.pace(Instant::now());
+                if !wait.is_zero() {
+                    desk.services.metrics.limit_reached(Limit::FilesRate);
+                    sleep(wait).await;
+                }
+                match Box::pin(intake.open(*permit, opening, desk.origin.clone())).await {
+                    Ok(submission) => Outcome::Opened(Open::Upload(Box::new(Upload {
+                        submission,
+                        name,
+                        tally: Tally::default(),
+                        place,
+                    }))),
+                    Err(refusal) => refused(refusal),
+                }
+            }
             Self::Remove(path) => {
                 let removed = Box::pin(intake.remove(who, &path)).await;
                 done(removed.map(|()| Told::default()), Tally::default())
@@ -1305,8 +1317,11 @@ impl Sink for Turn<'_> {
             Request::StatVfs {
                 file: FileRef::Path(path),
             } => {
-                if self.path(id, op, path).is_some() {
-                    self.volume(id, op);
+                if let Some(path) = self.path(id, op, path) {
+                    match self.desk.services.intake.real_path(&self.desk.who, &path) {
+                        Ok(_) => self.volume(id, op),
+                        Err(refusal) => self.refuse(id, op, &refusal),
+                    }
                 }
             }
             Request::StatVfs {
@@ -1548,12 +1563,12 @@ mod tests {
 
     #[test]
     fn a_part_is_what_was_asked_for_as_far_as_there_is_something() {
-        let contents = vec![7; 100_000];
+        let contents = vec![7; 300_000];
         let length = |offset, bytes| part_of(&contents, offset, bytes).map(<[u8]>::len);
         assert_eq!(length(0, 10), Some(10));
-        assert_eq!(length(99_990, 100), Some(10));
-        assert_eq!(length(0, u32::MAX), Some(32 * 1024));
-        assert_eq!(length(100_000, 1), None);
+        assert_eq!(length(299_990, 100), Some(10));
+        assert_eq!(length(0, u32::MAX), Some(261_120));
+        assert_eq!(length(300_000, 1), None);
         assert_eq!(length(u64::MAX, 1), None);
         assert_eq!(part_of(&[], 0, 1), None);
     }

@@ -11,8 +11,11 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const SFTP_PACKET_BYTES_MAX: u32 = 256 * 1024;
 /// Longest WRITE advertised by `limits@openssh.com`, bytes: 255 KiB leaves room for the header.
 pub const SFTP_WRITE_BYTES_MAX: u32 = 261_120;
-/// Longest DATA reply, bytes; small enough for clients with little window.
-pub const SFTP_READ_BYTES_MAX: u32 = 32 * 1024;
+/// Longest DATA reply, bytes, as OpenSSH has it. What is asked for is given whole: libssh2 takes a
+/// shorter answer in the middle of a file for an error.
+pub const SFTP_READ_BYTES_MAX: u32 = 261_120;
+/// Longest NAME reply, bytes; small enough for clients with little window.
+pub const SFTP_NAMES_BYTES_MAX: usize = 32 * 1024;
 /// Open handles of one connection, all channels together.
 pub const SFTP_HANDLES_MAX: usize = 1024;
 /// Uploads open at once on one connection: each may hold [`EXTENT_BYTES_MAX`] in memory, 16 MiB
@@ -59,9 +62,9 @@ pub const SSH_EARLY_DROP_PERCENT: usize = 30;
 pub const SSH_BYTES_PER_SEC_MAX: u64 = 1024 * 1024 * 1024;
 /// Files a session may open a second, and at once before that counts: no client needs more, and
 /// each costs a transaction. Past it OPENs wait.
-pub const SFTP_FILES_PER_SEC_MAX: u64 = 5_000;
+pub const SFTP_FILES_PER_SEC_MAX: u32 = 5_000;
 /// See [`SFTP_FILES_PER_SEC_MAX`].
-pub const SFTP_FILES_BURST_MAX: u64 = 10_000;
+pub const SFTP_FILES_BURST_MAX: u32 = 10_000;
 /// Longest PROXY header taken, bytes: addresses and every TLV there is fit several times.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// Penalty of a source whose login failed, milliseconds (OpenSSH `PerSourcePenalties authfail`).

@@ -109,10 +109,20 @@ impl SinkParser {
         }
     }
 
-    /// The client may end here: nothing is half said.
-    #[must_use]
-    pub fn is_between_lines(&self) -> bool {
+    /// Nothing is half said.
+    fn is_between_lines(&self) -> bool {
         matches!(&self.state, State::Line(line) if line.is_empty())
+    }
+
+    /// The client ends here. Some (libssh2, so curl) end behind the payload, without the byte that
+    /// should follow it: a file of which every byte has come is whole all the same. False: it
+    /// ended in the middle of something.
+    pub fn end(&mut self, events: &mut impl Events) -> bool {
+        if matches!(self.state, State::Status(None)) {
+            self.state = State::default();
+            events.file_end(None);
+        }
+        self.is_between_lines()
     }
 
     fn step(&mut self, rest: &mut &[u8], events: &mut impl Events) -> Result<(), Malformed> {
@@ -368,6 +378,22 @@ mod tests {
             seen(b"\x01scp: no such file\n"),
             "complaint scp: no such file\n"
         );
+    }
+
+    #[test]
+    fn a_payload_that_is_all_there_is_whole_although_the_client_says_no_more() {
+        let end = |stream: &[u8]| {
+            let mut parser = SinkParser::default();
+            let mut recorder = Recorder::default();
+            parser.feed(b"C0644 2 a\n", &mut recorder).unwrap();
+            parser.proceed(Answer::Take);
+            parser.feed(stream, &mut recorder).unwrap();
+            (parser.end(&mut recorder), recorder.seen)
+        };
+        assert_eq!(end(b"ab"), (true, "file 2 a\nwhole \n".to_owned()));
+        assert_eq!(end(b"ab\0"), (true, "file 2 a\nwhole \n".to_owned()));
+        assert_eq!(end(b"a"), (false, "file 2 a\n".to_owned()));
+        assert_eq!(end(b"ab\0C06"), (false, "file 2 a\nwhole \n".to_owned()));
     }
 
     #[test]
