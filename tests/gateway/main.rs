@@ -17,8 +17,10 @@
 mod access;
 mod canary;
 mod harness;
+mod malformed;
 mod own_client;
 mod pipelined;
+mod preauth;
 mod readme;
 mod recover;
 mod reload;
@@ -50,8 +52,10 @@ fn main() {
     let trials = [
         access::TESTS,
         canary::TESTS,
+        malformed::TESTS,
         own_client::TESTS,
         pipelined::TESTS,
+        preauth::TESTS,
         readme::TESTS,
         recover::TESTS,
         reload::TESTS,
