@@ -37,6 +37,7 @@ use crate::seal::WrappingKey;
 use crate::telemetry::{Event, Metrics, Rng};
 use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
+use crate::terms::limits;
 
 pub(crate) use crate::intake::outbox::unreachable;
 
@@ -89,6 +90,8 @@ struct Inner {
     instance: InstanceName,
     /// What lies in the spool.
     quota: Arc<SpoolQuota>,
+    /// What partners have just done to names, before they send the next file of that name.
+    names: Mutex<HashMap<(PartnerId, String), Lately>>,
     /// Folders partners made and nothing lies in yet.
     folders: Mutex<HashMap<PartnerId, BTreeSet<String>>>,
     /// Paths being written or judged right now.
@@ -117,6 +120,15 @@ struct LiveFile {
 
 /// No file is that old.
 const NO_TIME: i64 = i64::MIN;
+
+/// What has just happened to a name.
+#[derive(Clone, Copy, Debug)]
+enum Lately {
+    /// This accepted file was removed at that moment; the next of its name replaces it.
+    Removed(SubmissionId, Timestamp),
+    /// SETSTAT said that it is empty now: the next OPEN need not say TRUNC.
+    Truncated,
+}
 
 /// Holds a path against other writers; lets go when dropped.
 struct Hold {
@@ -196,6 +208,7 @@ impl Intake {
             quota: Arc::new(SpoolQuota::new(parts.spool_config.quota_bytes)),
             spool_config: parts.spool_config,
             instance: parts.instance,
+            names: Mutex::default(),
             folders: Mutex::default(),
             live: Mutex::new(HashMap::new()),
             tasks: Tasks::new(tokio::runtime::Handle::current()),
@@ -222,6 +235,41 @@ impl Intake {
     fn visible_since(&self) -> Timestamp {
         self.now()
             .plus_micros(-micros(self.0.verdict.keep_visible_secs))
+    }
+
+    /// Remembers what was done to a name.
+    fn note(&self, partner: &PartnerId, path: &str, lately: Lately) {
+        let mut names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= limits::NAMES_REMEMBERED_MAX {
+            names.clear();
+        }
+        names.insert((partner.clone(), path.to_owned()), lately);
+    }
+
+    /// The file just removed from this name, if any; asked for once.
+    fn removed_lately(&self, partner: &PartnerId, path: &str) -> Option<SubmissionId> {
+        let mut names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let lately = names.remove(&(partner.clone(), path.to_owned()));
+        let now = self.now();
+        match lately {
+            Some(Lately::Removed(id, at))
+                if now.micros_since(at) <= limits::REPLACE_WITHIN_MICROS =>
+            {
+                Some(id)
+            }
+            Some(Lately::Removed(..) | Lately::Truncated) | None => None,
+        }
+    }
+
+    /// Whether the name was truncated by itself; asked for once.
+    fn is_truncated(&self, partner: &PartnerId, path: &str) -> bool {
+        let mut names = self.0.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = (partner.clone(), path.to_owned());
+        let is_so = matches!(names.get(&slot), Some(Lately::Truncated));
+        if is_so {
+            names.remove(&slot);
+        }
+        is_so
     }
 
     /// Holds a path for one writer.

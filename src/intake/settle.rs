@@ -91,6 +91,9 @@ impl Receiving {
         if self.refusal.is_none() {
             let evidence = shortfalls(contiguous, end, self.declared_bytes);
             self.faults.extend(evidence);
+            let stale = self.over.filter(|_| self.declared_bytes.is_none());
+            self.faults
+                .extend(stale.and_then(|over| stale_tail(end, over)));
         }
         let reader = raw.reader();
         let followed = self.behind.as_mut().and_then(Behind::seal);
@@ -239,7 +242,13 @@ impl Intake {
                 sample,
             );
         }
-        let earlier = self.earlier_accepted(&case).await.map_err(ours)?;
+        let (partner, path) = (&case.beginning.partner, &case.beginning.path);
+        // Some clients remove the old file just before they rename the new one to its name.
+        let removed = self.removed_lately(partner, path);
+        let earlier = match (self.earlier_accepted(&case).await.map_err(ours)?, removed) {
+            (None, Some(id)) => self.0.ledger.submission(id).await.map_err(ours)?,
+            (earlier, _) => earlier,
+        };
         if let (Some(row), SameName::Reject) = (&earlier, case.feed.same_name)
             && case.area() == Area::Production
             && row.digest != Some(digest)
@@ -273,6 +282,12 @@ impl Intake {
         let waits = (!ends_here).then_some(out_lane);
         self.unlink_after(&beginning, waits).await;
         self.0.due.notify_one();
+        if let (Some(id), Some(_)) = (removed, &settled.status)
+            && let Err(fault) = self.0.ledger.show(id).await
+        {
+            // The old file is accepted whatever its listing says.
+            tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
+        }
         match settled.status {
             Some(text) => Err(Refusal {
                 kind: RefusalKind::Failure,
@@ -545,6 +560,19 @@ fn shortfalls(
         faults.push((Code::Incomplete, "the declared size", sample));
     }
     faults
+}
+
+/// A file written over a longer one that was not truncated: its client may mean to keep the rest of
+/// the old one, and nothing is ever spliced.
+fn stale_tail(end: u64, over: u64) -> Option<(Code, &'static str, Sample)> {
+    let detail = format!(
+        "{end} bytes were written over a file of {over} without truncating it; send the whole file"
+    );
+    let sample = Sample {
+        detail,
+        ..Sample::default()
+    };
+    (end < over).then_some((Code::Incomplete, "a whole file", sample))
 }
 
 /// Reads what the inspection behind has not read yet; starts over when bytes it had read were

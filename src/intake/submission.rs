@@ -13,6 +13,7 @@ use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
 use crate::intake::keyring::{KeyFault, Purpose};
 use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
+use crate::intake::settle::is_accepted;
 use crate::intake::{Hold, Intake, LiveFile, Opening, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
 use crate::policy::feed::{Feed, Policy};
@@ -61,6 +62,8 @@ pub(super) struct Receiving {
     pub(super) begun: bool,
     /// What it takes of the spool's quota.
     pub(super) share: Share,
+    /// It was opened over an accepted file of so many bytes, which was not truncated.
+    pub(super) over: Option<u64>,
     /// Every WRITE goes to the end, whatever its offset says.
     append: bool,
     pub(super) refusal: Option<Refusal>,
@@ -132,6 +135,11 @@ impl Intake {
             .filter(|row| row.state == State::Interrupted)
             .map_or(0, |row| row.bytes);
         self.make_sure_of_room(&permit, declared, own)?;
+        let truncates = opening.truncate || opening.append || self.is_truncated(&partner, &path);
+        let over = earlier
+            .as_ref()
+            .filter(|row| is_accepted(row.state) && !truncates)
+            .map(|row| row.bytes);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !opening.truncate => {
                 self.resume(&permit, origin, row, hold, file, false).await?
@@ -144,6 +152,7 @@ impl Intake {
         };
         receiving.declared_bytes = opening.declared_bytes;
         receiving.append = opening.append;
+        receiving.over = over;
         // A declared size is taken at once; somebody else may have been quicker.
         let has_room = receiving.share.grow(declared.max(receiving.raw.end()));
         let submission = Submission(Some(receiving));
@@ -258,6 +267,7 @@ impl Intake {
             intake: self.clone(),
             share,
             append: false,
+            over: None,
             hold,
             beginning,
             policy: permit.policy().clone(),

@@ -13,7 +13,7 @@ use crate::intake::quota::QuotaUse;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::is_accepted;
 use crate::intake::submission::{Submission, being_checked};
-use crate::intake::{Hold, Intake, LiveFile, Refusal, RefusalKind, Told, help, micros};
+use crate::intake::{Hold, Intake, Lately, LiveFile, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
 use crate::policy::feed::Policy;
@@ -279,7 +279,10 @@ impl Intake {
             return self.discard(&row).await;
         }
         if is_accepted(row.state) {
-            return self.0.ledger.hide(row.id).await.map_err(broken);
+            self.0.ledger.hide(row.id).await.map_err(broken)?;
+            let lately = Lately::Removed(row.id, self.now());
+            self.note(&who.partner, &row.path, lately);
+            return Ok(());
         }
         Err(Refusal::new(
             RefusalKind::PermissionDenied,
@@ -358,7 +361,8 @@ impl Intake {
         Submission::of(receiving).close().await
     }
 
-    /// SETSTAT on a path: mtime is remembered, the rest accepted and ignored.
+    /// SETSTAT on a path: mtime is remembered, and that the file is empty now; the rest is accepted
+    /// and ignored.
     ///
     /// # Errors
     /// [`Refusal`] when there is nothing at the path.
@@ -367,6 +371,7 @@ impl Intake {
         who: &Identity,
         path: &VirtualPath,
         mtime: Option<i64>,
+        bytes: Option<u64>,
     ) -> Result<(), Refusal> {
         let policy = self.policy_of(who)?;
         let (area, below) = match places::find(&policy, path) {
@@ -397,6 +402,9 @@ impl Intake {
             }
             return Err(absent(&path));
         };
+        if bytes == Some(0) {
+            self.note(&who.partner, path.as_str(), Lately::Truncated);
+        }
         match mtime {
             Some(_) => self
                 .0

@@ -601,6 +601,29 @@ impl Ledger {
         .await
     }
 
+    /// Puts a row back into its partner's listing: what was to replace it was refused.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn show(&self, id: SubmissionId) -> Result<(), LedgerFault> {
+        self.change(move |change| {
+            let row = Known::find(change.connection(), id)?
+                .ok_or_else(|| illegal(id, None, "it cannot be shown"))?;
+            let sql = "UPDATE submissions SET hidden = 0 WHERE seq = ?1 AND hidden = 1";
+            if change.execute(sql, [row.seq])? == 0 {
+                return Ok(());
+            }
+            row.audit_act(
+                change,
+                id,
+                &row.partner,
+                "show",
+                "its replacement was refused",
+            )
+        })
+        .await
+    }
+
     /// Remembers a client-set mtime, and a new path of an interrupted submission.
     ///
     /// # Errors

@@ -210,6 +210,7 @@ enum Work {
     Touch {
         path: VirtualPath,
         mtime: Option<i64>,
+        bytes: Option<u64>,
     },
     /// The verdict of a condemned file, for its CLOSE.
     Verdict(u32),
@@ -807,8 +808,8 @@ impl Work {
                 let synced = Box::pin(pending.finish()).await;
                 done(synced.map(|()| Told::default()), Tally::default())
             }
-            Self::Touch { path, mtime } => {
-                let touched = Box::pin(intake.touch(who, &path, mtime)).await;
+            Self::Touch { path, mtime, bytes } => {
+                let touched = Box::pin(intake.touch(who, &path, mtime, bytes)).await;
                 done(touched.map(|()| Told::default()), Tally::default())
             }
         }
@@ -1311,7 +1312,8 @@ impl Sink for Turn<'_> {
             Request::SetStat { path, attrs } => {
                 if let Some(path) = self.path(id, op, path) {
                     let mtime = attrs.times.map(|(_, modified)| i64::from(modified));
-                    self.ask(id, op, change(&[&path]), Work::Touch { path, mtime });
+                    let bytes = attrs.size;
+                    self.ask(id, op, change(&[&path]), Work::Touch { path, mtime, bytes });
                 }
             }
             Request::StatVfs {

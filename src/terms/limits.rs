@@ -174,6 +174,11 @@ pub const VERDICT_WAIT_MS: u64 = 10_000;
 pub const KEEP_VISIBLE_SECS: u64 = 24 * 3600;
 /// Rows of one page of a listing; a page is in memory for each folder that is open.
 pub const LISTING_ROWS_MAX: usize = 500;
+/// A file removed so long ago is not what the next one of its name replaces, microseconds: lftp and
+/// `WinSCP` remove just before they rename.
+pub const REPLACE_WITHIN_MICROS: i64 = 60_000_000;
+/// Removed and truncated names that are remembered.
+pub const NAMES_REMEMBERED_MAX: usize = 10_000;
 /// Empty folders of one partner that are remembered.
 pub const FOLDERS_REMEMBERED_MAX: usize = 1000;
 /// How long `stat` of a rejected name answers with its verdict, seconds.

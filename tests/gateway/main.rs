@@ -25,6 +25,8 @@ mod readme;
 mod recover;
 mod reload;
 mod requests;
+mod semantics;
+mod shares;
 mod upload;
 
 use libtest_mimic::{Arguments, Trial};
@@ -60,6 +62,8 @@ fn main() {
         recover::TESTS,
         reload::TESTS,
         requests::TESTS,
+        semantics::TESTS,
+        shares::TESTS,
         upload::TESTS,
     ]
     .into_iter()

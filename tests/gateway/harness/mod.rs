@@ -132,12 +132,25 @@ impl Gateway {
 
     /// SIGTERM, and waits for the end.
     pub(crate) fn stop(&mut self) -> Result<i32, Failed> {
-        let Some(mut child) = self.child.take() else {
-            return Ok(0);
-        };
-        let process = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
-        Ok(child.wait()?.code().unwrap_or(-1))
+        self.terminate()?;
+        self.ended()
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) -> Verdict {
+        if let Some(child) = &self.child {
+            let process = rustix::process::Pid::from_child(child);
+            rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        }
+        Ok(())
+    }
+
+    /// The exit code of the end that was asked for.
+    pub(crate) fn ended(&mut self) -> Result<i32, Failed> {
+        match self.child.take() {
+            Some(mut child) => Ok(child.wait()?.code().unwrap_or(-1)),
+            None => Ok(0),
+        }
     }
 
     /// The process id of `serve`.

@@ -1,0 +1,407 @@
+//! What an upload means, in every order clients send it: append, truncate, remove and rename, times,
+//! quotas, a stop in the middle.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::raw::{self, RawSftp, string};
+use crate::harness::{Failed, Gateway, Verdict, orders};
+use crate::{Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "an append goes to the end whatever its offset says",
+        Needs::OpenSsh,
+        append_at_the_end,
+    ),
+    (
+        "an interrupted upload is resumed after kill -9 and a restart",
+        Needs::OpenSsh,
+        resumed_after_restart,
+    ),
+    (
+        "a file refused at a write is settled without its close, and its name is free",
+        Needs::OpenSsh,
+        condemned,
+    ),
+    (
+        "a shorter file written over a longer one without truncation is refused as a stale tail",
+        Needs::OpenSsh,
+        stale_tail,
+    ),
+    (
+        "remove and rename are one replace: a bad file brings the old one back into the listing",
+        Needs::OpenSsh,
+        remove_and_rename,
+    ),
+    (
+        "times set by path on a file that is being sent are kept",
+        Needs::OpenSsh,
+        times_while_sending,
+    ),
+    (
+        "removing or renaming a file that is being sent is refused, and the upload goes on",
+        Needs::OpenSsh,
+        changed_while_sending,
+    ),
+    (
+        "a second writer hears who is sending and since when",
+        Needs::OpenSsh,
+        second_writer,
+    ),
+    (
+        "the quota is exact: declared sizes count at once, and what is given up is free again",
+        Needs::OpenSsh,
+        exact_quota,
+    ),
+    (
+        "names of 255 bytes are taken, longer ones and those that are not utf-8 are refused in words",
+        Needs::OpenSsh,
+        names,
+    ),
+    (
+        "after the order to stop a running upload gets its verdict and nobody new is let in",
+        Needs::OpenSsh,
+        drained,
+    ),
+];
+
+/// WRITE, CREATE, TRUNC.
+const PUT: u32 = 0x02 | 0x08 | 0x10;
+/// WRITE, CREATE, APPEND.
+const APPEND: u32 = 0x02 | 0x08 | 0x04;
+/// WRITE, CREATE.
+const PATCH: u32 = 0x02 | 0x08;
+const SETSTAT: u8 = 9;
+const REMOVE: u8 = 13;
+const STAT: u8 = 17;
+const RENAME: u8 = 18;
+
+fn write(sftp: &mut RawSftp, handle: &[u8], offset: u64, data: &[u8]) -> Result<u32, Failed> {
+    let fields = [handle, &offset.to_be_bytes(), &string(data)];
+    sftp.ask(raw::WRITE, &fields)?.status()
+}
+
+fn close(sftp: &mut RawSftp, handle: &[u8]) -> Result<(u32, String), Failed> {
+    let reply = sftp.ask(raw::CLOSE, &[handle])?;
+    let text = String::from_utf8_lossy(&reply.body).into_owned();
+    Ok((reply.status()?, text))
+}
+
+/// Changes the line of acme's policy that begins with `key`, or adds it under `table`.
+fn policy_line(home: &Path, table: &str, line: &str) -> Verdict {
+    let path = home.join("policies/acme.toml");
+    let text = fs::read_to_string(&path)?;
+    let key = line.split('=').next().unwrap_or_default();
+    let kept: Vec<&str> = text
+        .lines()
+        .filter(|known| !known.starts_with(key))
+        .collect();
+    let kept = kept.join("\n") + "\n";
+    assert!(kept.contains(&format!("{table}\n")), "{kept}");
+    let changed = kept.replacen(&format!("{table}\n"), &format!("{table}\n{line}\n"), 1);
+    Ok(fs::write(path, changed)?)
+}
+
+fn append_at_the_end() -> Verdict {
+    let gateway = Gateway::start()?;
+    let text = orders(3);
+    let (first, second) = text.as_bytes().split_at(100);
+    let path = "/inbox/orders_20261101.csv";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, first)?, 0);
+    drop(sftp);
+    gateway.wait_state("orders_20261101.csv", "interrupted")?;
+    // asyncssh appends with offset 0: the server is to know where the end is.
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, APPEND)?;
+    for piece in second.chunks(40) {
+        assert_eq!(write(&mut sftp, &handle, 0, piece)?, 0);
+    }
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("orders_20261101.csv", "delivered")?;
+    let objects = gateway.objects()?;
+    assert_eq!(String::from_utf8_lossy(&objects[0].1).lines().count(), 4);
+    Ok(())
+}
+
+fn resumed_after_restart() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let text = orders(20_000);
+    let half = text.len() / 2;
+    let path = "/inbox/orders_20261102.csv";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    let mut offset = 0_u64;
+    for piece in text.as_bytes()[..half].chunks(32_000) {
+        assert_eq!(write(&mut sftp, &handle, offset, piece)?, 0);
+        offset += u64::try_from(piece.len())?;
+    }
+    // What was answered to an fsync survives the kill.
+    let synced = sftp.ask(raw::EXTENDED, &[&string(b"fsync@openssh.com"), &handle])?;
+    assert_eq!(synced.status()?, 0, "{synced:?}");
+    gateway.kill()?;
+    drop(sftp);
+    gateway.serve()?;
+    gateway.wait_state("orders_20261102.csv", "interrupted")?;
+    let file = gateway.local("orders_20261102.csv", &text)?;
+    gateway
+        .sftp(&format!("reput {} {path}\n", file.display()))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED orders_20261102.csv  20000 rows")?;
+    gateway.wait_state("orders_20261102.csv", "delivered")?;
+    assert_eq!(gateway.objects()?.len(), 1);
+    Ok(())
+}
+
+fn condemned() -> Verdict {
+    let gateway =
+        Gateway::start_with(|home| policy_line(home, "[[feed]]", "max_size = \"100 kB\""))?;
+    let path = "/inbox/orders_20261103.csv";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    let mut refused = 0;
+    for n in 0..8 {
+        refused = write(&mut sftp, &handle, n * 32_000, &vec![b'x'; 32_000])?;
+        if refused != 0 {
+            break;
+        }
+    }
+    assert_eq!(refused, 4, "the limit was never noticed");
+    // Nobody closes, and the receipt is there.
+    gateway.wait_state("orders_20261103.csv", "rejected")?;
+    let listed = gateway.sftp("ls receipts\n")?.expect_code(0)?;
+    assert!(listed.stdout.contains("orders_20261103.csv."), "{listed:?}");
+    // The same name on the same channel, while the old handle is still open.
+    let again = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &again, 0, orders(2).as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &again)?.0, 0);
+    let (status, text) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 4, "{text}");
+    assert!(text.contains("REJECTED limit-exceeded"), "{text}");
+    gateway.wait_state("orders_20261103.csv", "delivered")
+}
+
+fn stale_tail() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261104.csv";
+    let file = gateway.local("orders_20261104.csv", orders(40))?;
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(0)?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, orders(3).as_bytes())?, 0);
+    let (status, text) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 4, "{text}");
+    assert!(text.contains("REJECTED incomplete"), "{text}");
+    // The old version is still what is listed.
+    let size = fs::metadata(&file)?.len().to_string();
+    let listed = gateway.sftp("ls -ln inbox\n")?.expect_code(0)?;
+    assert!(listed.stdout.contains(&size), "{listed:?}");
+    // A size declared, or the file emptied by its path first (as sshfs does): it is whole.
+    let short = orders(2);
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, short.as_bytes())?, 0);
+    let bytes = u64::try_from(short.len())?;
+    let size = [&1_u32.to_be_bytes()[..], &bytes.to_be_bytes()].concat();
+    assert_eq!(sftp.ask(raw::FSETSTAT, &[&handle, &size])?.status()?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let empty = [&1_u32.to_be_bytes()[..], &0_u64.to_be_bytes()].concat();
+    let emptied = sftp.ask(SETSTAT, &[&string(path.as_bytes()), &empty])?;
+    assert_eq!(emptied.status()?, 0, "{emptied:?}");
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, orders(1).as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    Ok(())
+}
+
+fn remove_and_rename() -> Verdict {
+    let gateway = Gateway::start()?;
+    let name = "orders_20261105.csv";
+    let good = gateway.local("good.csv", orders(5))?;
+    let bad = gateway.local("bad.csv", orders(5).replace("DE,", "UK,"))?;
+    let better = gateway.local("better.csv", orders(6))?;
+    let (good, bad, better) = (good.display(), bad.display(), better.display());
+    gateway
+        .sftp(&format!("put {good} inbox/{name}\n"))?
+        .expect_code(0)?;
+    let replace = |local: &dyn std::fmt::Display| {
+        gateway.sftp(&format!(
+            "put {local} inbox/.in.{name}\nrm inbox/{name}\nrename inbox/.in.{name} inbox/{name}\n"
+        ))
+    };
+    replace(&bad)?
+        .expect_code(1)?
+        .expect_stderr("REJECTED orders_20261105.csv")?;
+    let size = |text: &str| format!(" {} ", text.len());
+    let listed = gateway.sftp("ls -ln inbox\n")?.expect_code(0)?;
+    assert!(listed.stdout.contains(&size(&orders(5))), "{listed:?}");
+    replace(&better)?.expect_code(0)?;
+    let listed = gateway.sftp("ls -ln inbox\n")?.expect_code(0)?;
+    assert!(listed.stdout.contains(&size(&orders(6))), "{listed:?}");
+    gateway.wait_until("both objects", || Ok(gateway.objects()?.len() == 2))?;
+    let items = gateway.submissions()?;
+    let replaced = items.iter().filter(|item| item["replaced"] == true).count();
+    assert_eq!(replaced, 1, "{items:?}");
+    Ok(())
+}
+
+fn times_while_sending() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261106.csv";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, orders(2).as_bytes())?, 0);
+    let at = 1_500_000_000_u32.to_be_bytes();
+    let times = [&8_u32.to_be_bytes()[..], &at, &at].concat();
+    let set = sftp.ask(SETSTAT, &[&string(path.as_bytes()), &times])?;
+    assert_eq!(set.status()?, 0, "{set:?}");
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let found = sftp.ask(STAT, &[&string(path.as_bytes())])?;
+    assert!(found.body.ends_with(&at), "{found:?}");
+    Ok(())
+}
+
+fn changed_while_sending() -> Verdict {
+    let gateway = Gateway::start()?;
+    let (path, other) = ("/inbox/orders_20261107.csv", "/inbox/orders_20261108.csv");
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    let text = orders(2);
+    let (first, second) = text.as_bytes().split_at(50);
+    assert_eq!(write(&mut sftp, &handle, 0, first)?, 0);
+    let removed = sftp.ask(REMOVE, &[&string(path.as_bytes())])?;
+    assert_eq!(removed.status()?, 3, "{removed:?}");
+    let names = [string(path.as_bytes()), string(other.as_bytes())];
+    let renamed = sftp.ask(RENAME, &[&names[0], &names[1]])?;
+    assert_eq!(renamed.status()?, 3, "{renamed:?}");
+    assert_eq!(write(&mut sftp, &handle, 50, second)?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("orders_20261107.csv", "delivered")
+}
+
+fn second_writer() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261109.csv";
+    let mut first = RawSftp::open(&gateway, &[])?;
+    let handle = first.open_file(path, PUT)?;
+    assert_eq!(write(&mut first, &handle, 0, orders(2).as_bytes())?, 0);
+    let mut second = RawSftp::open(&gateway, &[])?;
+    assert!(second.open_file(path, PUT).is_err(), "two writers");
+    let file = gateway.local("orders_20261109.csv", orders(2))?;
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(1)?
+        .expect_stderr("is being sent from 127.0.0.1 since 20")?;
+    assert_eq!(close(&mut first, &handle)?.0, 0);
+    gateway.wait_state("orders_20261109.csv", "delivered")
+}
+
+fn exact_quota() -> Verdict {
+    let gateway = Gateway::start_with(|home| policy_line(home, "[access]", "quota = \"1 MB\""))?;
+    let free = |gateway: &Gateway| -> Result<u64, Failed> {
+        let mut sftp = RawSftp::open(gateway, &[])?;
+        let reply = sftp.ask(
+            raw::EXTENDED,
+            &[&string(b"statvfs@openssh.com"), &string(b"/inbox")],
+        )?;
+        assert_eq!(reply.kind, 201, "{reply:?}");
+        let number = |at: usize| -> Result<u64, Failed> {
+            let bytes = reply.body.get(at * 8..at * 8 + 8).ok_or("too short")?;
+            Ok(u64::from_be_bytes(bytes.try_into()?))
+        };
+        assert_eq!(number(2)?, 1_000_000 / 4096, "the quota as a disk");
+        Ok(number(0)? * number(3)?)
+    };
+    let all = free(&gateway)?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    // 600 kB declared at OPEN are taken before the first byte.
+    let size = [&1_u32.to_be_bytes()[..], &600_000_u64.to_be_bytes()].concat();
+    let name = string(b"/inbox/orders_20261110.csv");
+    let opened = sftp.ask(raw::OPEN, &[&name, &PUT.to_be_bytes(), &size])?;
+    assert_eq!(opened.kind, 102, "{opened:?}");
+    let left = free(&gateway)?;
+    assert!((390_000..=400_000).contains(&left), "{left}");
+    let other = string(b"/inbox/orders_20261111.csv");
+    let refused = sftp.ask(raw::OPEN, &[&other, &PUT.to_be_bytes(), &size])?;
+    let text = String::from_utf8_lossy(&refused.body).into_owned();
+    assert!(
+        text.contains("TRY LATER gateway-full: nothing is wrong with your file"),
+        "{text}"
+    );
+    // What is not declared is refused at the byte that does not fit.
+    let handle = sftp.open_file("/inbox/orders_20261111.csv", PUT)?;
+    let mut taken = 0_u64;
+    // Good rows: nothing but the quota may refuse them.
+    let text = orders(10_000);
+    let mut pieces = text.as_bytes().chunks(10_000);
+    while write(&mut sftp, &handle, taken, pieces.next().ok_or("no more")?)? == 0 {
+        taken += 10_000;
+        assert!(taken <= 400_000, "over the quota");
+    }
+    assert_eq!(taken, 400_000);
+    drop(sftp);
+    gateway.wait_until("the quota given back", || {
+        // The one that was spoiled is kept for a resume, the other had no byte.
+        Ok(free(&gateway)? >= all - 405_000 && free(&gateway)? < all)
+    })?;
+    gateway
+        .sftp("rm inbox/orders_20261111.csv\n")?
+        .expect_code(0)?;
+    assert_eq!(free(&gateway)?, all);
+    Ok(())
+}
+
+fn names() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        let path = home.join("policies/acme.toml");
+        let text = fs::read_to_string(&path)?;
+        let wide = text.replace(
+            "orders_(?<day>\\d{8})\\.csv",
+            "orders_(?<day>\\d{8}).*\\.csv",
+        );
+        assert_ne!(wide, text);
+        Ok(fs::write(path, wide)?)
+    })?;
+    let file = gateway.local("good.csv", orders(1))?;
+    let name = format!("orders_20261112{}.csv", "x".repeat(255 - 19));
+    assert_eq!(name.len(), 255);
+    gateway
+        .sftp(&format!("put {} inbox/{name}\n", file.display()))?
+        .expect_code(0)?;
+    gateway.wait_state(&name, "delivered")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    for (raw_name, why) in [
+        (&b"/inbox/orders_20261112\xe4.csv"[..], "UTF-8"),
+        (b"/inbox/orders_20261112\n.csv", "control characters"),
+        (&[b"/inbox/", &[b'x'; 256][..]].concat(), "255 bytes"),
+    ] {
+        let fields = [&string(raw_name)[..], &PUT.to_be_bytes(), &[0; 4]];
+        let refused = sftp.ask(raw::OPEN, &fields)?;
+        let text = String::from_utf8_lossy(&refused.body).into_owned();
+        assert!(text.contains(why), "{text}");
+    }
+    Ok(())
+}
+
+fn drained() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261113.csv";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    let text = orders(2);
+    let (first, second) = text.as_bytes().split_at(60);
+    assert_eq!(write(&mut sftp, &handle, 0, first)?, 0);
+    gateway.terminate()?;
+    gateway.wait_until("the door closed", || {
+        Ok(std::net::TcpStream::connect(("127.0.0.1", gateway.port())).is_err())
+    })?;
+    assert_eq!(write(&mut sftp, &handle, 60, second)?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    drop(sftp);
+    assert_eq!(gateway.ended()?, 0);
+    gateway.serve()?;
+    gateway.wait_state("orders_20261113.csv", "delivered")
+}
