@@ -113,7 +113,11 @@ impl Intake {
                     attempts = attempts.saturating_add(1),
                     ms.deliver = self.now().micros_since(started) / 1000,
                 );
-                return self.unlink(id).await;
+                // What lay in the ledger's row has no file.
+                if row.out.as_ref().is_some_and(|out| out.inline.is_none()) {
+                    self.unlink(id).await;
+                }
+                return;
             }
             Err(fault) => fault,
         };

@@ -289,6 +289,26 @@ impl Behind {
     }
 }
 
+/// How much a piece of work is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effort {
+    /// It may take long, or touch the disk.
+    Large,
+    /// Some 64 KiB in memory: under a millisecond, less than handing it on costs.
+    Small,
+}
+
+/// Does work where it belongs: at once, or off the async threads.
+pub(super) async fn perform<T: Send + 'static>(
+    effort: Effort,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, InspectionFault> {
+    match effort {
+        Effort::Large => blocking(work).await,
+        Effort::Small => Ok(work()),
+    }
+}
+
 /// CPU or disk work off the async threads.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,

@@ -9,7 +9,7 @@ use std::io;
 
 use crate::depot::spool::SpoolFault;
 use crate::inspect::report::Sample;
-use crate::intake::inspection::{InspectionFault, blocking, digest_of};
+use crate::intake::inspection::{Effort, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::settle::{Case, inspect};
 use crate::intake::submission::{Ending, Unjudged};
@@ -246,7 +246,7 @@ impl Intake {
         let raw_reader = reader.clone();
         let kind = feed.digest;
         let digest = blocking(move || digest_of(&raw_reader, kind)).await??;
-        let inspected = inspect(None, setup.clone(), reader, None).await?;
+        let inspected = inspect(Effort::Large, None, setup.clone(), reader, None).await?;
         let mut beginning = beginning_of(&row, wrapped);
         beginning.policy_version = policy.version;
         beginning.policy_hash = policy.hash;

@@ -4,6 +4,8 @@
 //! digests, keys destroyed or kept, receipt with signatures, audit record} → answer → unlink.
 //! A crash between any two steps leaves a row that recovery ends.
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,10 +13,11 @@ use tokio::sync::oneshot;
 
 use crate::authority::places::Area;
 use crate::authority::signing::RECEIPT_NAMESPACE;
-use crate::depot::spool::{SealedLane, SpoolReader};
+use crate::depot::spool::{SealedLane, SpoolReader, SpoolWriter};
 use crate::inspect::report::{Report, Sample};
 use crate::intake::inspection::{
-    Behind, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
+    Behind, Digesting, Effort, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
+    perform,
 };
 use crate::intake::receipt::{Facts, ascii, hex};
 use crate::intake::submission::{Ending, Receiving, Unjudged};
@@ -23,6 +26,7 @@ use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{
     Acceptance, Beginning, ReceiptDocuments, Row, Settlement, State, Whole,
 };
+use crate::policy::contract::Compression;
 use crate::policy::feed::{Feed, Policy, SameContent, SameName};
 use crate::seal::Lane;
 use crate::telemetry::{Channel, Event, VerdictLabel};
@@ -66,7 +70,8 @@ impl Receiving {
     pub(super) async fn judge(mut self, tell: Answer) {
         let closed_at = self.intake.now();
         let mut raw = self.raw;
-        let sealing = blocking(move || {
+        let effort = effort_of(&raw, &self.feed);
+        let sealing = perform(effort, move || {
             let gap = (raw.contiguous(), raw.end());
             let sealed = raw.finish().and_then(|sealed| raw.sync().map(|()| sealed));
             (raw, sealed, gap)
@@ -98,14 +103,10 @@ impl Receiving {
         let reader = raw.reader();
         let followed = self.behind.as_mut().and_then(Behind::seal);
         // Rewritten bytes may have been digested before or after: when in doubt, again.
-        let mut digest = match followed.filter(|_| raw.rewritten_from().is_none()) {
-            Some(digest) => digest,
-            None => {
-                let (reader, kind) = (raw.reader(), self.feed.digest);
-                tokio::task::spawn_blocking(move || digest_of(&reader, kind))
-            }
-        };
+        let followed = followed.filter(|_| raw.rewritten_from().is_none());
+        let mut digest = digest_of_whole(followed, effort, raw.reader(), self.feed.digest);
         let inspecting = inspect(
+            effort,
             self.behind.take(),
             self.setup.clone(),
             reader,
@@ -136,7 +137,7 @@ impl Receiving {
             inspected = &mut inspecting => inspected,
             () = tokio::time::sleep(wait) => {
                 if is_sure {
-                    let made = (&mut digest).await.unwrap_or(Err(InspectionFault::Ended));
+                    let made = (&mut digest).await;
                     // When recording fails, the verdict itself will be the answer.
                     if let Ok(made) = made
                         && let Ok(received) = intake.receive(&case, made).await
@@ -159,7 +160,7 @@ impl Receiving {
         // A task is awaited once, whatever it gave.
         let digested = match digested {
             Some(digested) => digested,
-            None => digest.await.unwrap_or(Err(InspectionFault::Ended)),
+            None => digest.await,
         };
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
         let told = match inspected {
@@ -271,6 +272,12 @@ impl Intake {
             .await
             .map_err(ours)?;
         let beginning = case.beginning.clone();
+        let is_in_memory = |lane: &SealedLane| lane.inline.is_some();
+        let had_files = !is_in_memory(&case.raw)
+            || inspected
+                .out
+                .as_ref()
+                .is_some_and(|(out, _)| !is_in_memory(out));
         let out_lane = if inspected.out.is_some() {
             Lane::Out
         } else {
@@ -280,7 +287,7 @@ impl Intake {
         let settled = self.record(case, inspected, digest, earlier, known).await?;
         let ends_here = settled.status.is_some() || is_known || is_test;
         let waits = (!ends_here).then_some(out_lane);
-        self.unlink_after(&beginning, waits).await;
+        self.unlink_after(&beginning, waits, had_files).await;
         self.0.due.notify_one();
         if let (Some(id), Some(_)) = (removed, &settled.status)
             && let Err(fault) = self.0.ledger.show(id).await
@@ -503,7 +510,10 @@ impl Intake {
     }
 
     /// The raw key is gone with the verdict; the output goes too unless it waits for delivery.
-    async fn unlink_after(&self, beginning: &Beginning, waits: Option<Lane>) {
+    async fn unlink_after(&self, beginning: &Beginning, waits: Option<Lane>, had_files: bool) {
+        if !had_files {
+            return;
+        }
         let (spool, id) = (self.0.spool.clone(), beginning.id);
         let done = blocking(move || {
             [Lane::Raw, Lane::Out]
@@ -578,6 +588,7 @@ fn stale_tail(end: u64, over: u64) -> Option<(Code, &'static str, Sample)> {
 /// Reads what the inspection behind has not read yet; starts over when bytes it had read were
 /// rewritten, and does it all now for a file that never left memory.
 pub(super) async fn inspect(
+    effort: Effort,
     behind: Option<Behind>,
     setup: Setup,
     reader: SpoolReader,
@@ -589,7 +600,7 @@ pub(super) async fn inspect(
     };
     // Rewritten bytes may have been read before or after: when in doubt, read again.
     let followed = followed.filter(|_| rewritten_from.is_none());
-    blocking(move || {
+    perform(effort, move || {
         let inspection = match followed {
             Some(inspection) => inspection,
             None => Inspection::start(&setup, reader)?,
@@ -605,6 +616,31 @@ fn channel_of(beginning: &Beginning) -> Channel {
     } else {
         Channel::Sftp
     }
+}
+
+/// What a file that never left memory takes is less than handing it to another thread.
+fn effort_of(raw: &SpoolWriter, feed: &Feed) -> Effort {
+    let unpacks = feed.contract.compression != [Compression::None];
+    if raw.is_spilled() || unpacks {
+        Effort::Large
+    } else {
+        Effort::Small
+    }
+}
+
+/// The digest of all bytes: from the task that followed the writes, or made now.
+fn digest_of_whole(
+    followed: Option<Digesting>,
+    effort: Effort,
+    reader: SpoolReader,
+    kind: DigestKind,
+) -> Pin<Box<dyn Future<Output = Result<Digest, InspectionFault>> + Send>> {
+    let making = match (followed, effort) {
+        (Some(following), _) => following,
+        (None, Effort::Small) => return Box::pin(ready(digest_of(&reader, kind))),
+        (None, Effort::Large) => tokio::task::spawn_blocking(move || digest_of(&reader, kind)),
+    };
+    Box::pin(async move { making.await.unwrap_or(Err(InspectionFault::Ended)) })
 }
 
 /// Accepted, whatever became of its delivery.
