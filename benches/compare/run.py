@@ -313,7 +313,10 @@ class Sallyport(Server):
         limits = "limits = { unauthenticated_per_source = 2000, unauthenticated = 2000 }"
         self.config.write_text(re.sub(r"^#?limits = \{.*$", limits, text, flags=re.MULTILINE))
         serve = [str(self.binary), "serve", "--config", str(self.config)]
-        self.spawn(serve, self.home.parent / "sallyport.log", cwd=self.home)
+        # As the shipped unit sets it.
+        malloc = {"MALLOC_ARENA_MAX": "1"}
+        log = self.home.parent / "sallyport.log"
+        self.spawn(serve, log, cwd=self.home, env=os.environ | malloc)
         self.due = self.objects()
 
     def host_key(self):

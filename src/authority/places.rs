@@ -91,9 +91,17 @@ impl Area {
     /// resolved, folders of the partner's own stay.
     ///
     /// # Errors
-    /// [`BadPath`] when it would be too long.
+    /// [`BadPath`] when it would be too long, or in a folder of the gateway's own.
     pub fn canonical(self, policy: &Policy, below: &str) -> Result<VirtualPath, BadPath> {
-        self.inbox(policy).join(below)
+        let path = self.inbox(policy).join(below)?;
+        // What is known by this path must be found at it, and in the same area: with `/` for an
+        // inbox a folder of the partner's could be called `test`.
+        let is_there = matches!(find(policy, &path), Place::InInbox { area, .. } if area == self);
+        if is_there {
+            Ok(path)
+        } else {
+            Err(BadPath::Reserved)
+        }
     }
 
     /// `/receipts`, `/test/receipts`.

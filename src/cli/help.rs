@@ -252,6 +252,8 @@ Every SFTP client works; the verdict is on the client's own screen.
   OpenSSH    sftp -P 2222 -i key acme@gw.example.com
              put orders_20261120.csv inbox/
              scp -P 2222 -i key orders_20261120.csv acme@gw.example.com:inbox/
+             (with -O for the old protocol as well)
+             ssh -p 2222 -i key acme@gw.example.com sha256sum inbox/FILE
   WinSCP     host gw.example.com, port 2222, user acme, the .ppk key; the text
              behind `Error message from server` is the reason
   FileZilla  sftp://acme@gw.example.com:2222, logon type `Key file`
@@ -262,7 +264,9 @@ Every SFTP client works; the verdict is on the client's own screen.
 
 Folders
   /inbox     drop files here; write-only
+  /outbox    where the policy has one: files to fetch; remove what you have
   /receipts  what became of each file, as .txt and .json, signed
+  /test      the same again for trial runs: checked in full, never forwarded
   /help      the rules
 
 What they see

@@ -27,6 +27,11 @@ pub(super) fn pages(instance: &str, policy: &Policy, key: &ReceiptKey) -> Vec<(S
 fn readme(instance: &str, policy: &Policy) -> String {
     let inbox = policy.inbox.first().map_or("/inbox", |path| path.as_str());
     let name = ascii(&policy.name, 60);
+    let outbox = if policy.outbox.is_some() {
+        "/outbox   files for you; remove what you have fetched\n"
+    } else {
+        ""
+    };
     let feeds = if policy.feeds.is_empty() {
         "No kind of file has been agreed yet: every upload is refused.\n".to_owned()
     } else {
@@ -41,6 +46,8 @@ fn readme(instance: &str, policy: &Policy) -> String {
     format!(
         "This is {instance}, a sallyport gateway, for {name}.\n\n\
          {inbox}   drop files here; they are checked while they arrive\n\
+         /test/inbox   the same check, and nothing is forwarded: try a file out here\n\
+         {outbox}\
          /receipts   what became of them, 90 days; latest.txt is the newest\n\
          /receipts/rejected   only bad news, for scripts that poll\n\
          /help   this page, the rules of every file, all codes\n\n\

@@ -12,6 +12,7 @@ use crate::intake::view::{
 use crate::intake::{Intake, Refusal};
 use crate::ledger::submissions::ReceiptEntry;
 use crate::policy::feed::Policy;
+use crate::terms::clock::Timestamp;
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
@@ -25,9 +26,9 @@ pub struct Page {
     pub next: Option<Cursor>,
 }
 
-/// Where a listing goes on: behind this submission.
+/// Where a listing goes on: behind this submission; and when it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursor(SubmissionId);
+pub struct Cursor(SubmissionId, Timestamp);
 
 // === impl Intake ===
 
@@ -214,6 +215,7 @@ impl Intake {
         let mut folders = BTreeSet::new();
         let mut writing = BTreeSet::new();
         let is_first = after.is_none();
+        let begun_at = after.as_ref().map_or(self.now(), |Cursor(_, at)| *at);
         {
             let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
             for ((partner, path), one) in live.iter() {
@@ -221,6 +223,8 @@ impl Intake {
                     continue;
                 }
                 match directly_below(path, &folder) {
+                    // What began later than the listing was not on its first page.
+                    Some(Below::File(_)) if one.since > begun_at => {}
                     Some(Below::File(name)) => {
                         writing.insert(path.clone());
                         entries.push(Entry {
@@ -247,13 +251,13 @@ impl Intake {
             .listed_page(
                 &who.partner,
                 self.visible_since(),
-                after.map(|Cursor(id)| id),
+                after.map(|Cursor(id, _)| id),
                 limits::LISTING_ROWS_MAX,
             )
             .await
             .map_err(broken)?;
         let next = (rows.len() >= limits::LISTING_ROWS_MAX)
-            .then(|| rows.last().map(|row| Cursor(row.id)))
+            .then(|| rows.last().map(|row| Cursor(row.id, begun_at)))
             .flatten();
         for row in &rows {
             if writing.contains(&row.path) || Area::of(&row.path) != area {
@@ -325,13 +329,17 @@ impl Intake {
             .receipts(
                 &who.partner,
                 since,
-                after.map(|Cursor(id)| id),
+                after.map(|Cursor(id, _)| id),
                 limits::LISTING_ROWS_MAX,
             )
             .await
             .map_err(broken)?;
         let next = (receipts.len() >= limits::LISTING_ROWS_MAX)
-            .then(|| receipts.last().map(|receipt| Cursor(receipt.id)))
+            .then(|| {
+                receipts
+                    .last()
+                    .map(|receipt| Cursor(receipt.id, self.now()))
+            })
             .flatten();
         let wanted = receipts
             .iter()

@@ -28,7 +28,10 @@ pub(super) struct Share {
     partner: PartnerId,
     /// Of the partner alone.
     bytes_max: u64,
+    /// Taken of what all share.
     bytes: u64,
+    /// Taken of the partner's own: never less, a declared size counts there at once.
+    own: u64,
 }
 
 /// A quota and what is used of it, bytes.
@@ -60,11 +63,15 @@ impl SpoolQuota {
 
     /// It is gone.
     pub(super) fn give_back(&self, partner: &PartnerId, bytes: u64) {
+        self.give_back_both(partner, bytes, bytes);
+    }
+
+    fn give_back_both(&self, partner: &PartnerId, bytes: u64, own: u64) {
         let mut used = self.used();
         used.all = used.all.saturating_sub(bytes);
-        if let Some(own) = used.by_partner.get_mut(partner) {
-            *own = own.saturating_sub(bytes);
-            if *own == 0 {
+        if let Some(theirs) = used.by_partner.get_mut(partner) {
+            *theirs = theirs.saturating_sub(own);
+            if *theirs == 0 {
                 used.by_partner.remove(partner);
             }
         }
@@ -82,6 +89,7 @@ impl SpoolQuota {
             partner: partner.clone(),
             bytes_max: bytes_max.unwrap_or(u64::MAX),
             bytes: counted,
+            own: counted,
         }
     }
 
@@ -105,6 +113,22 @@ impl SpoolQuota {
 // === impl Share ===
 
 impl Share {
+    /// The client says how much will come: that much is the partner's at once. What all share is
+    /// only asked whether it would fit: a word must not starve others. False when it does not fit.
+    pub(super) fn declare(&mut self, bytes: u64) -> bool {
+        let mut used = self.quota.used();
+        let more = bytes.saturating_sub(self.bytes);
+        let fits_all = used.all.saturating_add(more) <= self.quota.bytes_max;
+        fits_all
+            && take_own(
+                &mut used,
+                &self.partner,
+                &mut self.own,
+                bytes,
+                self.bytes_max,
+            )
+    }
+
     /// Takes as much as a file of `bytes` bytes needs; false when there is not enough. What was
     /// taken before stays.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
@@ -112,13 +136,16 @@ impl Share {
             return true;
         };
         let mut used = self.quota.used();
-        let own = used.by_partner.get(&self.partner).copied().unwrap_or(0);
-        let fits = own.saturating_add(more) <= self.bytes_max
-            && used.all.saturating_add(more) <= self.quota.bytes_max;
+        let fits = used.all.saturating_add(more) <= self.quota.bytes_max
+            && take_own(
+                &mut used,
+                &self.partner,
+                &mut self.own,
+                bytes,
+                self.bytes_max,
+            );
         if fits {
             used.all = used.all.saturating_add(more);
-            used.by_partner
-                .insert(self.partner.clone(), own.saturating_add(more));
             self.bytes = bytes;
         }
         fits
@@ -126,17 +153,39 @@ impl Share {
 
     /// The file stays in the spool with `bytes` bytes and nobody writing it.
     pub(super) fn leave(mut self, bytes: u64) {
-        let over = self.bytes.saturating_sub(bytes);
-        self.quota.give_back(&self.partner, over);
-        self.quota
-            .add(&self.partner, bytes.saturating_sub(self.bytes));
-        self.bytes = 0;
+        let (taken, own) = (self.bytes, self.own);
+        (self.bytes, self.own) = (0, 0);
+        self.quota.add(&self.partner, bytes);
+        self.quota.give_back_both(&self.partner, taken, own);
     }
+}
+
+/// Raises what a partner takes for one file to `bytes`, if that fits.
+fn take_own(
+    used: &mut Used,
+    partner: &PartnerId,
+    own: &mut u64,
+    bytes: u64,
+    bytes_max: u64,
+) -> bool {
+    let more = bytes.saturating_sub(*own);
+    if more == 0 {
+        return true;
+    }
+    let theirs = used.by_partner.get(partner).copied().unwrap_or(0);
+    let fits = theirs.saturating_add(more) <= bytes_max;
+    if fits {
+        used.by_partner
+            .insert(partner.clone(), theirs.saturating_add(more));
+        *own = bytes;
+    }
+    fits
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.quota.give_back(&self.partner, self.bytes);
+        self.quota
+            .give_back_both(&self.partner, self.bytes, self.own);
     }
 }
 
@@ -176,7 +225,7 @@ mod tests {
     fn what_is_left_behind_counts_on_and_is_taken_over_by_a_resume() {
         let quota = Arc::new(SpoolQuota::new(1000));
         let mut upload = quota.share(&partner("acme"), None, 0);
-        assert!(upload.grow(500), "declared");
+        assert!(upload.declare(500) && upload.grow(130));
         upload.leave(120);
         assert_eq!(free(&quota, "acme", None), 880);
         let mut resumed = quota.share(&partner("acme"), None, 120);
@@ -192,5 +241,23 @@ mod tests {
                 free: 50
             }
         );
+    }
+
+    #[test]
+    fn a_declared_size_counts_for_its_partner_and_starves_nobody_else() {
+        let quota = Arc::new(SpoolQuota::new(1000));
+        let mut uploads: Vec<_> = (0..5)
+            .map(|_| quota.share(&partner("acme"), Some(3000), 0))
+            .collect();
+        let declared = uploads
+            .iter_mut()
+            .filter_map(|one| one.declare(900).then_some(()));
+        assert_eq!(declared.count(), 3, "the partner's own quota ends it");
+        assert!(!uploads[4].declare(1001), "more than there is");
+        assert!(quota.share(&partner("globex"), None, 0).grow(1000));
+        assert!(uploads[0].grow(900) && !uploads[1].grow(101));
+        drop(uploads);
+        assert_eq!(free(&quota, "acme", Some(3000)), 1000);
+        assert!(quota.used().by_partner.is_empty());
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::io;
 
+use crate::authority::places::Area;
 use crate::depot::spool::SpoolFault;
 use crate::inspect::report::Sample;
 use crate::intake::inspection::{Effort, InspectionFault, blocking, digest_of};
@@ -226,11 +227,11 @@ impl Intake {
             .keyring
             .open_data_key(row.id, Purpose::Raw, &wrapped)?;
         let raw = row.raw.clone().ok_or(RecoverFault::NoRaw)?;
-        let keys = self
-            .0
-            .keyring
-            .token_keys(&row.partner, &feed.contract)
-            .await?;
+        let keyring = &self.0.keyring;
+        let keys = match Area::of(&row.path) {
+            Area::Production => keyring.token_keys(&row.partner, &feed.contract).await?,
+            Area::Test => keyring.throw_away_keys(&feed.contract)?,
+        };
         let (setup, out_key_wrapped) = self.setup(row.id, &feed, keys)?;
         let (spool, id, sealed) = (self.0.spool.clone(), row.id, raw.clone());
         let reader = blocking(move || spool.read(id, Lane::Raw, &raw_key, &sealed)).await??;
@@ -263,9 +264,11 @@ impl Intake {
             untaken: None,
         };
         // Accepted or rejected: the partner reads it in the receipt.
-        let settled = self.settle(case, inspected, digest).await;
-        self.0.quota.give_back(&row.partner, row.bytes);
-        drop(settled);
+        let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
+        drop(self.settle(case, inspected, digest, &mut share).await);
+        if let Some(share) = share {
+            share.leave(row.bytes);
+        }
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::intake::inspection::{
     Behind, Digesting, Effort, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
     perform,
 };
+use crate::intake::quota::Share;
 use crate::intake::receipt::{Facts, ascii, hex};
 use crate::intake::submission::{Ending, Receiving, Unjudged};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
@@ -26,7 +27,6 @@ use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{
     Acceptance, Beginning, ReceiptDocuments, Row, Settlement, State, Whole,
 };
-use crate::policy::contract::Compression;
 use crate::policy::feed::{Feed, Policy, SameContent, SameName};
 use crate::seal::Lane;
 use crate::telemetry::{Channel, Event, VerdictLabel};
@@ -165,9 +165,12 @@ impl Receiving {
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
         let told = match inspected {
             Ok((inspected, made)) => {
-                let settled = intake.settle(case, inspected, made).await;
-                // Its raw key is gone, and if that could not be recorded the next start counts again.
-                drop(share);
+                let mut share = Some(share);
+                let settled = intake.settle(case, inspected, made, &mut share).await;
+                if let Some(share) = share.filter(|_| tell.is_none()) {
+                    // It is *received* and stays in the spool until it can be settled.
+                    share.leave(contiguous);
+                }
                 settled
             }
             Err(fault) => {
@@ -180,11 +183,14 @@ impl Receiving {
                         bytes: contiguous,
                         ending: Ending::CutOff,
                     };
-                    // Told as a failure either way; what could not be kept is in the log.
-                    drop(intake.interrupt(unjudged).await);
+                    // Told as a failure either way; what could not be kept is in the log, and counted
+                    // when it is mended.
+                    if intake.interrupt(unjudged).await.is_ok() {
+                        share.leave(contiguous);
+                    }
+                } else {
+                    share.leave(contiguous);
                 }
-                // Either way it lies in the spool with nobody writing it.
-                share.leave(contiguous);
                 // Otherwise it is *received*, and judged again when the gateway next tends to it.
                 Err(refusal)
             }
@@ -218,12 +224,14 @@ impl Intake {
         })
     }
 
-    /// The verdict, and everything that becomes true with it.
+    /// The verdict, and everything that becomes true with it; `share` is given back then, and
+    /// stays when it could not be recorded.
     pub(super) async fn settle(
         &self,
         mut case: Case,
         mut inspected: Inspected,
         digest: Digest,
+        share: &mut Option<Share>,
     ) -> Result<Told, Refusal> {
         let ours = |fault: LedgerFault| Refusal::ours("settle a submission", &fault);
         for (code, rule, sample) in std::mem::take(&mut case.faults) {
@@ -285,6 +293,8 @@ impl Intake {
         };
         let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
         let settled = self.record(case, inspected, digest, earlier, known).await?;
+        // The raw key is gone, and with it what counted.
+        drop(share.take());
         let ends_here = settled.status.is_some() || is_known || is_test;
         let waits = (!ends_here).then_some(out_lane);
         self.unlink_after(&beginning, waits, had_files).await;
@@ -618,10 +628,10 @@ fn channel_of(beginning: &Beginning) -> Channel {
     }
 }
 
-/// What a file that never left memory takes is less than handing it to another thread.
+/// What an opaque file that never left memory takes is less than handing it to another thread. One
+/// that is inspected may unpack, and its output may grow until it needs the disk.
 fn effort_of(raw: &SpoolWriter, feed: &Feed) -> Effort {
-    let unpacks = feed.contract.compression != [Compression::None];
-    if raw.is_spilled() || unpacks {
+    if raw.is_spilled() || !feed.contract.passes_through() {
         Effort::Large
     } else {
         Effort::Small

@@ -154,7 +154,7 @@ impl Intake {
         receiving.append = opening.append;
         receiving.over = over;
         // A declared size is taken at once; somebody else may have been quicker.
-        let has_room = receiving.share.grow(declared.max(receiving.raw.end()));
+        let has_room = receiving.share.declare(declared);
         let submission = Submission(Some(receiving));
         if has_room {
             Ok(submission)
@@ -223,11 +223,10 @@ impl Intake {
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
             .await?;
         // Last: until here a failure leaves the row as it was.
-        self.0
-            .ledger
-            .resume(beginning)
-            .await
-            .map_err(|fault| ours(&fault))?;
+        if let Err(fault) = self.0.ledger.resume(beginning).await {
+            receiving.share.leave(row.bytes);
+            return Err(ours(&fault));
+        }
         receiving.begun = true;
         if let Some(mtime) = row.mtime.filter(|_| receiving.file.mtime().is_none()) {
             receiving.file.set_mtime(mtime);

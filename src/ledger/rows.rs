@@ -356,13 +356,7 @@ impl Ledger {
                  ORDER BY opened_at, seq"
             );
             let mut statement = connection.prepare(&sql)?;
-            let found = statement.query_map([], |row| {
-                Ok(Waiting {
-                    id: row.get::<_, Parsed<SubmissionId>>(0)?.0,
-                    state: row.get(1)?,
-                    next_attempt: row.get::<_, Option<At>>(2)?.map(Timestamp::from),
-                })
-            })?;
+            let found = statement.query_map([], read_waiting)?;
             Ok(found.collect::<Result<_, _>>()?)
         })
         .await
@@ -390,13 +384,7 @@ impl Ledger {
                 of("failing", "AND coalesce(next_attempt, 0) <= ?1"),
             );
             let mut statement = connection.prepare_cached(&sql)?;
-            let found = statement.query_map((now.as_micros(), limit), |row| {
-                Ok(Waiting {
-                    id: row.get::<_, Parsed<SubmissionId>>(0)?.0,
-                    state: row.get(1)?,
-                    next_attempt: row.get::<_, Option<At>>(2)?.map(Timestamp::from),
-                })
-            })?;
+            let found = statement.query_map((now.as_micros(), limit), read_waiting)?;
             Ok(found.collect::<Result<_, _>>()?)
         })
         .await
@@ -476,7 +464,7 @@ impl Ledger {
     ) -> Result<Option<ReceiptEntry>, LedgerFault> {
         let not = if tests { "" } else { "NOT" };
         let conditions = format!(
-            "AND s.decided_at >= ?2 AND ?3 IS NULL AND s.path {not} LIKE '/test/%'
+            "AND s.decided_at >= ?2 AND ?3 IS NULL AND {not} substr(s.path, 1, 6) = '/test/'
              ORDER BY s.decided_at DESC, s.seq DESC LIMIT 1"
         );
         let mut found = self.receipt_rows(partner, &conditions, since, None).await?;
@@ -531,7 +519,7 @@ impl Ledger {
         let sql = format!(
             "SELECT s.id, s.receipt_base, s.state, s.decided_at, length(r.text) AS text,
                  length(r.text_sig) AS text_sig, length(r.json) AS json,
-                 length(r.json_sig) AS json_sig, s.path LIKE '/test/%' AS is_test
+                 length(r.json_sig) AS json_sig, substr(s.path, 1, 6) = '/test/' AS is_test
              FROM submissions AS s JOIN receipts AS r ON r.submission = s.seq
              WHERE s.partner = ?1 AND s.receipt_base IS NOT NULL {conditions}"
         );
@@ -623,6 +611,15 @@ impl Ledger {
         self.read(move |connection| Ok(select(connection, &sql, &values)?))
             .await
     }
+}
+
+/// Id, state and next attempt, in this order.
+fn read_waiting(row: &rusqlite::Row<'_>) -> Result<Waiting, rusqlite::Error> {
+    Ok(Waiting {
+        id: row.get::<_, Parsed<SubmissionId>>(0)?.0,
+        state: row.get(1)?,
+        next_attempt: row.get::<_, Option<At>>(2)?.map(Timestamp::from),
+    })
 }
 
 /// The rule of what a partner sees in its inbox; `?2` is since when accepted ones are shown.

@@ -540,7 +540,11 @@ fn inbox(text: &Spanned<&str>, notes: &mut Notes<'_>) -> Option<VirtualPath> {
     let why = match VirtualPath::parse(written.as_bytes()) {
         Err(bad) => bad.to_string(),
         Ok(path) if path.as_str() != written => format!("write \"{path}\""),
-        Ok(path) if TAKEN.contains(&path.as_str()) => {
+        Ok(path)
+            if TAKEN
+                .iter()
+                .any(|own| path.as_str().eq_ignore_ascii_case(own)) =>
+        {
             "the gateway has a folder of this name".to_owned()
         }
         Ok(path) if path != VirtualPath::root() && path.parent() != VirtualPath::root() => {

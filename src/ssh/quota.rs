@@ -85,20 +85,29 @@ impl Place {
             Purpose::Downloading => one_more(&self.files.downloads, limits::SFTP_DOWNLOADS_MAX),
             Purpose::Uploading => one_more(&self.files.uploads, limits::SFTP_UPLOADS_MAX),
         };
-        if has_room {
-            self.purpose = purpose;
+        if !has_room {
+            return None;
         }
-        has_room.then_some(self)
+        self.give_back();
+        self.purpose = purpose;
+        Some(self)
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
+impl Place {
+    /// What its purpose counts beside the handle.
+    fn give_back(&self) {
         match self.purpose {
             Purpose::Reading => 0,
             Purpose::Downloading => self.files.downloads.fetch_sub(1, Ordering::Relaxed),
             Purpose::Uploading => self.files.uploads.fetch_sub(1, Ordering::Relaxed),
         };
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.give_back();
         self.files.handles.fetch_sub(1, Ordering::Relaxed);
     }
 }

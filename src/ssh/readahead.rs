@@ -76,6 +76,9 @@ impl Window {
         }
         self.let_go(offset);
         let till = offset.saturating_add(most).min(self.bytes);
+        if till == offset {
+            return Found::Here(Bytes::new());
+        }
         if till > self.start.saturating_add(self.held) {
             return Found::NotYet;
         }
@@ -239,6 +242,7 @@ mod tests {
         let mut window = Window::new(100);
         assert_eq!(window.read(100, 1), Found::End);
         assert_eq!(window.read(u64::MAX, 1), Found::End);
+        assert_eq!(window.read(5, 0), Found::Here(Bytes::new()));
         assert_eq!(window.read(0, 1), Found::NotYet);
         let (at, _) = window.wants().unwrap();
         window.arrived(at, Err("gone".to_owned()));

@@ -66,6 +66,8 @@ struct State {
     /// The client sends no more.
     ended: bool,
     gone: bool,
+    /// It was ended by us: nothing more is listened to.
+    is_failed: bool,
 }
 
 enum Role {
@@ -105,6 +107,8 @@ enum Reply {
 /// Bytes of answers the sending task has not looked at yet: it waits for each, and a message may
 /// come with one.
 const ANSWERS_WAITING: usize = limits::SCP_LINE_BYTES_MAX;
+/// Answers waiting for a client's window, bytes: more than one answer with its lines.
+const ANSWER_BYTES_WAITING: usize = 8 * 1024;
 /// Bytes read from a store at once.
 const PIECE_BYTES: usize = 256 * 1024;
 /// Folders below folders that are sent or taken.
@@ -178,7 +182,7 @@ impl ScpChannel {
     /// [`Malformed`]: the caller closes the channel.
     pub(super) fn receive(&mut self, data: &[u8]) -> Result<(), Malformed> {
         let mut state = self.desk.state();
-        if state.gone {
+        if state.gone || state.is_failed {
             return Ok(());
         }
         if let Role::Source(answers, _) = &state.role {
@@ -186,6 +190,9 @@ impl ScpChannel {
                 .iter()
                 .all(|answers| data.iter().all(|byte| answers.try_send(*byte).is_ok()));
             return if taken { Ok(()) } else { Err(Malformed::Hasty) };
+        }
+        if state.is_waiting && !data.is_empty() {
+            return Err(Malformed::Hasty);
         }
         if let Role::Sink(sink) = &mut state.role
             && let Some(answer) = sink.answered.take()
@@ -199,7 +206,36 @@ impl ScpChannel {
         let fed = self.parser.feed(data, &mut turn);
         drop(state);
         kick(&self.desk);
+        // Who takes no answers while it sends on gets no more of them.
+        let waiting = self.desk.post.outbox().bytes();
+        if fed.is_ok() && waiting > ANSWER_BYTES_WAITING {
+            return Err(Malformed::Hasty);
+        }
         fed
+    }
+
+    /// Tells the client why, and ends the channel; what it sends after that is not looked at.
+    pub(super) fn fail(&mut self, why: &str) {
+        let mut state = self.desk.state();
+        let cut_off = match &mut state.role {
+            Role::Sink(sink) => sink.upload.take(),
+            Role::Source(_, task) => {
+                task.abort();
+                None
+            }
+        };
+        (state.failed, state.ended) = (true, true);
+        {
+            let mut outbox = self.desk.post.outbox();
+            outbox.line(why);
+            outbox.packets(error_line(why));
+        }
+        self.desk.finish_if_done(&mut state);
+        state.is_failed = true;
+        drop(state);
+        // Dropping a submission may write to disk: not under the lock.
+        drop(cut_off);
+        kick(&self.desk);
     }
 
     /// The client sends no more.
@@ -269,6 +305,7 @@ impl ScpDesk {
                 is_waiting: false,
                 ended: false,
                 gone: false,
+                is_failed: false,
             }),
         })
     }
@@ -311,6 +348,14 @@ impl ScpDesk {
     }
 
     fn reply(&self, state: &mut State, reply: &Reply, lines_left: &mut usize) {
+        if let Role::Sink(sink) = &mut state.role {
+            let answer = match reply {
+                Reply::Ok => Answer::Take,
+                Reply::Refused(_) => Answer::Refuse,
+            };
+            // The parser hears of it before it gets the next byte.
+            sink.answered = Some(answer);
+        }
         let mut outbox = self.post.outbox();
         match reply {
             Reply::Ok => outbox.packets(vec![0]),
@@ -419,12 +464,6 @@ impl Pending {
         state.is_waiting = false;
         let mut lines = limits::STDERR_LINES_MAX;
         self.desk.reply(&mut state, reply, &mut lines);
-        if let Role::Sink(sink) = &mut state.role
-            && matches!(reply, Reply::Refused(_))
-        {
-            // Only a `C` line is waiting for more than a word.
-            sink.answered = sink.answered.or(Some(Answer::Refuse));
-        }
         self.desk.finish_if_done(&mut state);
         drop(state);
         kick(&self.desk);
@@ -492,7 +531,6 @@ impl Events for Turn<'_> {
                         return Reply::Ok;
                     }
                     if let Role::Sink(sink) = &mut state.role {
-                        sink.answered = Some(Answer::Take);
                         sink.upload = Some(Upload {
                             submission,
                             offset: 0,
@@ -501,12 +539,7 @@ impl Events for Turn<'_> {
                     }
                     Reply::Ok
                 }
-                Err(refusal) => {
-                    if let Role::Sink(sink) = &mut desk.state().role {
-                        sink.answered = Some(Answer::Refuse);
-                    }
-                    Reply::Refused(with_lines(refusal))
-                }
+                Err(refusal) => Reply::Refused(with_lines(refusal)),
             }
         });
     }

@@ -17,6 +17,7 @@ use russh::{
     Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Error, Pty, Sig,
 };
 use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::authority::{Identity, SessionSlot};
@@ -91,9 +92,12 @@ enum Line {
         ScpChannel,
         #[expect(dead_code, reason = "counts while it lives")] SessionCount,
     ),
-    /// A digest is on its way.
-    Sums,
+    /// Digests are on their way.
+    Sums(Sums),
 }
+
+/// A task that ends with its channel: it may be waiting for window nobody will ever give.
+struct Sums(AbortHandle);
 
 /// What a channel does that a client may wait for.
 pub(super) trait Desk: Send + Sync {
@@ -206,15 +210,15 @@ impl Conversation {
         let count = self.services.metrics.session(SessionKind::Scp);
         let line = match exec {
             Exec::Target { path, folder, .. } => {
-                let Ok(parsed) = VirtualPath::parse(path.path()) else {
-                    self.channels.insert(channel, Line::Quiet(half));
-                    return self.refuse(channel, session);
-                };
+                let parsed = VirtualPath::parse(path.path());
                 let target = scp::Target {
-                    path: parsed,
+                    path: parsed.clone().unwrap_or_else(|_| VirtualPath::root()),
                     folder: folder || path.bytes.ends_with(b"/"),
                 };
-                let scp = ScpChannel::receive_into(services, who, origin, half, target);
+                let mut scp = ScpChannel::receive_into(services, who, origin, half, target);
+                if let Err(bad) = parsed {
+                    scp.fail(&bad.to_string());
+                }
                 self.pulse.watch(scp.desk());
                 Line::Scp(scp, count)
             }
@@ -234,10 +238,10 @@ impl Conversation {
             Exec::Sum { function, paths } => {
                 #[expect(
                     clippy::disallowed_methods,
-                    reason = "it ends with its few answers, and there is one a channel"
+                    reason = "it ends with its few answers, or with its channel"
                 )]
-                tokio::spawn(exec::print_sums(services, who, half, function, paths));
-                Line::Sums
+                let task = tokio::spawn(exec::print_sums(services, who, half, function, paths));
+                Line::Sums(Sums(task.abort_handle()))
             }
             Exec::Unknown => Line::Quiet(half),
         };
@@ -267,10 +271,10 @@ impl Conversation {
         self.services.metrics.limit_reached(match broken {
             Broken::Overrun(limits::SFTP_PENDING_MAX) => Limit::Requests,
             Broken::Overrun(_) => Limit::Output,
-            Broken::NoScp(_) | Broken::Unreadable(_) => Limit::Packet,
+            Broken::Unreadable(_) => Limit::Packet,
         });
         match broken {
-            Broken::NoScp(_) | Broken::Overrun(_) => session.close(channel),
+            Broken::Overrun(_) => session.close(channel),
             Broken::Unreadable(_) => {
                 session.disconnect(Disconnect::ProtocolError, &broken.to_string(), "en")
             }
@@ -477,11 +481,12 @@ impl Handler for Conversation {
             Some(Line::Scp(scp, _)) => match scp.receive(data) {
                 Ok(()) => Ok(()),
                 Err(malformed) => {
-                    let broken = Broken::NoScp(malformed);
-                    self.give_up(channel, broken, session)
+                    scp.fail(&malformed.to_string());
+                    self.services.metrics.limit_reached(Limit::Packet);
+                    Ok(())
                 }
             },
-            Some(Line::Quiet(_) | Line::Sums) | None => Ok(()),
+            Some(Line::Quiet(_) | Line::Sums(_)) | None => Ok(()),
         }
     }
 
@@ -513,7 +518,7 @@ impl Handler for Conversation {
                 self.channels.remove(&channel);
                 session.close(channel)
             }
-            Some(Line::Sums) | None => Ok(()),
+            Some(Line::Sums(_)) | None => Ok(()),
         }
     }
 
@@ -554,7 +559,7 @@ impl Handler for Conversation {
         };
         let half = match self.channels.remove(&channel) {
             Some(Line::Quiet(half)) => half,
-            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Sums)) => {
+            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Sums(_))) => {
                 self.channels.insert(channel, busy);
                 return self.refuse(channel, session);
             }
@@ -741,9 +746,17 @@ impl Line {
         match self {
             Self::Files(files, _) => files.desk().is_over(),
             Self::Scp(scp, _) => scp.desk().is_over(),
-            // One digest channel is as cheap as a number.
-            Self::Quiet(_) | Self::Sums => false,
+            Self::Sums(Sums(task)) => task.is_finished(),
+            Self::Quiet(_) => false,
         }
+    }
+}
+
+// === impl Sums ===
+
+impl Drop for Sums {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -35,7 +35,6 @@ use crate::telemetry::Limit;
 use crate::terms::digest::Digest;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
-use crate::wire::scp::Malformed;
 use crate::wire::sftp::{
     Attrs, Fatal, FileRef, Names, Op, OpenFlags, Parser, Permit, Request, Sink, Status, Volume,
     long_name, put_attrs, put_check_file, put_data, put_handle, put_limits, put_path, put_status,
@@ -67,9 +66,6 @@ pub(super) enum Broken {
     /// The client sends requests faster than it takes replies.
     #[error("more than {0} requests or replies wait on one SFTP channel")]
     Overrun(usize),
-    /// Not the scp protocol.
-    #[error(transparent)]
-    NoScp(Malformed),
     /// The stream of packets is lost.
     #[error(transparent)]
     Unreadable(#[from] Fatal),
@@ -135,6 +131,10 @@ struct Download {
 struct Condemned {
     name: String,
     verdict: Option<Refusal>,
+    /// Its CLOSE waits for the verdict.
+    is_closing: bool,
+    /// Counts as a handle from the verdict on; until then its upload does.
+    place: Option<Place>,
 }
 
 struct Upload {
@@ -169,7 +169,12 @@ struct Parked {
 
 #[derive(Clone, Copy)]
 enum Want {
-    Bytes { offset: u64, bytes: u32 },
+    Bytes {
+        offset: u64,
+        bytes: u32,
+    },
+    /// CLOSE, behind what was asked of the handle before.
+    End,
     Names,
 }
 
@@ -219,7 +224,7 @@ enum Work {
 /// How work ended.
 enum Outcome {
     Attributes(Attributes),
-    Condemned(u32, Refusal),
+    Condemned(u32, Refusal, Option<Place>),
     Digest(Digest),
     Done { told: Told, tally: Tally },
     Lines(Vec<String>),
@@ -408,6 +413,11 @@ impl FileDesk {
     fn answer(self: &Arc<Self>, state: &mut State, parked: &Parked, out: &mut Vec<u8>) -> bool {
         let (id, handle) = (parked.id, parked.handle);
         match (state.handles.get_mut(&handle), parked.want) {
+            (Some(_), Want::End) => {
+                let closed = state.handles.remove(&handle);
+                put_status(out, id, Status::Ok, "Success");
+                drop(closed);
+            }
             (Some(Open::Contents(contents, _)), Want::Bytes { offset, bytes }) => {
                 match part_of(contents, offset, bytes) {
                     Some(part) => put_data(out, id, part),
@@ -534,12 +544,14 @@ impl Desk for FileDesk {
     fn is_busy(&self) -> bool {
         let state = self.state();
         state.lane.len() > 0
+            || !state.parked.is_empty()
             || state.handles.values().any(Open::is_upload)
             || self.outbox().bytes() > 0
     }
 
     fn is_awaited(&self) -> bool {
-        self.state().lane.len() > 0
+        let state = self.state();
+        state.lane.len() > 0 || !state.parked.is_empty()
     }
 }
 
@@ -730,9 +742,9 @@ impl Work {
                     submission, place, ..
                 } = *upload;
                 let closed = Box::pin(submission.close()).await;
-                drop(place);
                 // It cannot have been accepted: the WRITE that was refused is remembered.
-                Outcome::Condemned(handle, closed.err().unwrap_or_else(internal_error))
+                let verdict = closed.err().unwrap_or_else(internal_error);
+                Outcome::Condemned(handle, verdict, place.turn_into(Purpose::Reading))
             }
             Self::Verdict(handle) => Outcome::Verdict(handle),
             Self::MakeFolder(path) => {
@@ -857,12 +869,13 @@ impl Running {
         let Some((id, op)) = self.ask else {
             if let Outcome::Lines(lines) = outcome {
                 Tally::default().tell(&mut self.desk.outbox(), &lines);
-            } else if let Outcome::Condemned(handle, refusal) = outcome {
+            } else if let Outcome::Condemned(handle, refusal, place) = outcome {
                 // One line was said at the WRITE; here is the rest.
                 let lines = refusal.lines.as_slice();
                 Tally::default().tell(&mut self.desk.outbox(), lines);
                 if let Some(Open::Condemned(condemned)) = state.handles.get_mut(&handle) {
                     condemned.verdict = Some(refusal);
+                    condemned.place = place;
                 }
             }
             return None;
@@ -1046,13 +1059,24 @@ impl Turn<'_> {
         let Some(number) = number_of(handle) else {
             return self.status(id, Status::Failure, "unknown handle");
         };
+        let is_asked = |parked: &Parked| parked.handle == number;
+        if self.state.parked.iter().any(is_asked) {
+            return self.want(id, handle, Want::End);
+        }
         match self.state.handles.remove(&number) {
             None => self.status(id, Status::Failure, "unknown handle"),
             Some(Open::Contents(..) | Open::Folder(_) | Open::Download(_)) => {
                 self.status(id, Status::Ok, "Success");
             }
-            Some(Open::Condemned(condemned)) => {
+            Some(Open::Condemned(condemned)) if condemned.is_closing => {
+                self.state
+                    .handles
+                    .insert(number, Open::Condemned(condemned));
+                self.status(id, Status::Failure, "unknown handle");
+            }
+            Some(Open::Condemned(mut condemned)) => {
                 let claim = change_of(condemned.name.clone());
+                condemned.is_closing = true;
                 self.state
                     .handles
                     .insert(number, Open::Condemned(condemned));
@@ -1162,6 +1186,8 @@ impl Turn<'_> {
         let condemned = Condemned {
             name: name.clone(),
             verdict: None,
+            is_closing: false,
+            place: None,
         };
         self.state
             .handles

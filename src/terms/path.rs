@@ -23,6 +23,9 @@ pub enum BadPath {
     /// Not UTF-8.
     #[error("names must be UTF-8")]
     NotUtf8,
+    /// It would lie in one of the gateway's own folders.
+    #[error("a folder of this name is the gateway's own")]
+    Reserved,
     /// The whole is over the limit.
     #[error("a path may have 4096 bytes at most")]
     PathTooLong,

@@ -66,6 +66,8 @@ enum State {
     Line(Vec<u8>),
     /// A `C` line waits for its answer.
     Asked { bytes: u64 },
+    /// Another line, or the end of a payload, waits for one.
+    Told,
     /// A payload is coming.
     Data { left: u64 },
     /// The byte behind a payload, then a message unless it is zero.
@@ -98,20 +100,25 @@ impl SinkParser {
         Ok(())
     }
 
-    /// The answer to the last `C` line.
+    /// The last line was answered.
     pub fn proceed(&mut self, answer: Answer) {
-        if let State::Asked { bytes } = self.state {
-            self.state = match answer {
-                Answer::Take if bytes == 0 => State::Status(None),
-                Answer::Take => State::Data { left: bytes },
-                Answer::Refuse => State::default(),
-            };
+        match (&self.state, answer) {
+            (State::Asked { bytes: 0 }, Answer::Take) => self.state = State::Status(None),
+            (State::Asked { bytes }, Answer::Take) => self.state = State::Data { left: *bytes },
+            (State::Asked { .. }, Answer::Refuse) | (State::Told, _) => {
+                self.state = State::default();
+            }
+            (State::Line(_) | State::Data { .. } | State::Status(_) | State::Dead(_), _) => {}
         }
     }
 
     /// Nothing is half said.
     fn is_between_lines(&self) -> bool {
-        matches!(&self.state, State::Line(line) if line.is_empty())
+        match &self.state {
+            State::Line(line) => line.is_empty(),
+            State::Told => true,
+            State::Asked { .. } | State::Data { .. } | State::Status(_) | State::Dead(_) => false,
+        }
     }
 
     /// The client ends here. Some (libssh2, so curl) end behind the payload, without the byte that
@@ -119,7 +126,7 @@ impl SinkParser {
     /// ended in the middle of something.
     pub fn end(&mut self, events: &mut impl Events) -> bool {
         if matches!(self.state, State::Status(None)) {
-            self.state = State::default();
+            self.state = State::Told;
             events.file_end(None);
         }
         self.is_between_lines()
@@ -134,7 +141,7 @@ impl SinkParser {
                 let line = std::mem::take(line);
                 self.control(&line, events)
             }
-            State::Asked { .. } => Err(Malformed::Hasty),
+            State::Asked { .. } | State::Told => Err(Malformed::Hasty),
             State::Data { left } => {
                 let most = usize::try_from(*left).unwrap_or(usize::MAX);
                 let (data, after) = rest.split_at(most.min(rest.len()));
@@ -151,7 +158,7 @@ impl SinkParser {
                 if let Some(message) = message {
                     if take_line(rest, message)? {
                         let message = std::mem::take(message);
-                        self.state = State::default();
+                        self.state = State::Told;
                         events.file_end(Some(&message));
                     }
                     return Ok(());
@@ -162,7 +169,7 @@ impl SinkParser {
                 *rest = after;
                 match byte {
                     0 => {
-                        self.state = State::default();
+                        self.state = State::Told;
                         events.file_end(None);
                         Ok(())
                     }
@@ -181,7 +188,11 @@ impl SinkParser {
         let (kind, body) = line.split_first().ok_or(Malformed::Line)?;
         match kind {
             1 | 2 => events.complaint(body),
-            b'T' => events.times(times(body).ok_or(Malformed::Line)?),
+            b'T' => {
+                let modified = times(body).ok_or(Malformed::Line)?;
+                self.state = State::Told;
+                events.times(modified);
+            }
             b'C' => {
                 let (bytes, name) = entry(body).ok_or(Malformed::Line)?;
                 self.state = State::Asked { bytes };
@@ -189,9 +200,13 @@ impl SinkParser {
             }
             b'D' => {
                 let (_, name) = entry(body).ok_or(Malformed::Line)?;
+                self.state = State::Told;
                 events.folder(name);
             }
-            b'E' if body.is_empty() => events.folder_end(),
+            b'E' if body.is_empty() => {
+                self.state = State::Told;
+                events.folder_end();
+            }
             _ => return Err(Malformed::Line),
         }
         Ok(())
@@ -311,6 +326,7 @@ impl Recorder {
     }
 
     fn note(&mut self, what: &str, bytes: &[u8]) {
+        self.asked = true;
         self.seen.push_str(what);
         self.seen.push_str(&String::from_utf8_lossy(bytes));
         self.seen.push('\n');
@@ -323,7 +339,6 @@ impl Events for Recorder {
     }
     fn file(&mut self, name: &[u8], bytes: u64) {
         self.note(&format!("file {bytes} "), name);
-        self.asked = true;
     }
     fn folder(&mut self, name: &[u8]) {
         self.note("folder ", name);
@@ -393,7 +408,7 @@ mod tests {
         assert_eq!(end(b"ab"), (true, "file 2 a\nwhole \n".to_owned()));
         assert_eq!(end(b"ab\0"), (true, "file 2 a\nwhole \n".to_owned()));
         assert_eq!(end(b"a"), (false, "file 2 a\n".to_owned()));
-        assert_eq!(end(b"ab\0C06"), (false, "file 2 a\nwhole \n".to_owned()));
+        assert_eq!(end(b""), (false, "file 2 a\n".to_owned()));
     }
 
     #[test]
@@ -430,6 +445,11 @@ mod tests {
         assert_eq!(broken(b"C0644 1 a\nx\x07"), Some(Malformed::Line));
         let mut parser = SinkParser::default();
         let mut recorder = Recorder::default();
+        for together in [&b"T1 0 1 0\nC0644 5 a\n"[..], b"E\nE\n", b"D0755 0 a\nE\n"] {
+            let mut parser = SinkParser::default();
+            let hasty = parser.feed(together, &mut Recorder::default());
+            assert_eq!(hasty, Err(Malformed::Hasty));
+        }
         let hasty = parser.feed(b"C0644 5 a\nhello\0", &mut recorder);
         assert_eq!(hasty, Err(Malformed::Hasty));
         assert_eq!(parser.feed(b"x", &mut recorder), Err(Malformed::Hasty));

@@ -180,6 +180,8 @@ fn condemned() -> Verdict {
     let (status, text) = close(&mut sftp, &handle)?;
     assert_eq!(status, 4, "{text}");
     assert!(text.contains("REJECTED limit-exceeded"), "{text}");
+    let (status, text) = close(&mut sftp, &handle)?;
+    assert!(status == 4 && text.contains("unknown handle"), "{text}");
     gateway.wait_state("orders_20261103.csv", "delivered")
 }
 

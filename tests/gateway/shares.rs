@@ -30,6 +30,16 @@ pub(crate) const TESTS: &[Test] = &[
         folders,
     ),
     (
+        "no folder of a partner can pass for one of the gateway's own",
+        Needs::OpenSsh,
+        own_names,
+    ),
+    (
+        "an scp client that does not wait for answers is told so, and floods cost nothing",
+        Needs::OpenSsh,
+        hasty_scp,
+    ),
+    (
         "a listing of 100,000 files comes whole and is never in memory at once",
         Needs::OpenSsh,
         long_listing,
@@ -155,6 +165,24 @@ fn cut_reads() -> Verdict {
     }
     let end = [&handle[..], &3_000_001_u64.to_be_bytes(), &[0, 0, 0, 9]];
     assert_eq!(sftp.ask(raw::READ, &end)?.status()?, 1, "end of file");
+    let nothing = [&handle[..], &7_u64.to_be_bytes(), &[0; 4]];
+    assert_eq!(
+        sftp.ask(raw::READ, &nothing)?.body,
+        [0; 4],
+        "no byte wanted"
+    );
+    // A CLOSE sent behind READs is answered behind them.
+    let far = [&handle[..], &1_500_000_u64.to_be_bytes(), &[0, 0, 1, 0]];
+    let burst = [
+        sftp.request(raw::READ, &far).1,
+        sftp.request(raw::READ, &far).1,
+        sftp.request(raw::CLOSE, &[&handle]).1,
+    ];
+    sftp.send(&burst.concat())?;
+    let kinds: Vec<u8> = (0..3)
+        .map(|_| sftp.reply().map(|reply| reply.kind))
+        .collect::<Result<_, _>>()?;
+    assert_eq!(kinds, [103, 103, 101], "answered in order");
     Ok(())
 }
 
@@ -239,6 +267,69 @@ fn folders() -> Verdict {
         .expect_code(1)?
         .expect_stderr("REJECTED no-folder")?;
     gateway.wait_until("the objects", || Ok(gateway.objects()?.len() == 1))?;
+    Ok(())
+}
+
+fn own_names() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        with_bin(home, "folders = \"any\"")?;
+        let path = home.join("policies/acme.toml");
+        let text = fs::read_to_string(&path)?;
+        let changed = text.replace("[\"/inbox\", \"/upload\"]", "[\"/\", \"/upload\"]");
+        assert_ne!(changed, text);
+        Ok(fs::write(path, changed)?)
+    })?;
+    let file = gateway.local("a.bin", bytes(100))?;
+    for path in [
+        "upload/test/a.bin",
+        "bin/test/inbox/a.bin",
+        "bin/receipts/a.bin",
+        "upload/outbox/a.bin",
+        "upload/help/a.bin",
+    ] {
+        gateway
+            .sftp(&format!("put {} {path}\n", file.display()))?
+            .expect_code(1)?
+            .expect_stderr("the gateway's own")?;
+    }
+    gateway
+        .sftp(&format!("put {} upload/tests/a.bin\n", file.display()))?
+        .expect_code(0)?;
+    gateway.wait_state("a.bin", "delivered")?;
+    assert_eq!(gateway.objects()?.len(), 1);
+    Ok(())
+}
+
+fn hasty_scp() -> Verdict {
+    let gateway = Gateway::start()?;
+    let say = |command: &str, input: &[u8]| {
+        crate::harness::run_with_input(
+            std::process::Command::new("ssh")
+                .args(gateway.ssh_options(&gateway.acme_key()))
+                .args(["-T", "-p", &gateway.port().to_string()])
+                .args(["acme@127.0.0.1", command]),
+            input,
+        )
+    };
+    for flood in [&b"E\n"[..], b"T1 0 1 0\n", b"D0755 0 x\n"] {
+        say("scp -r -t inbox", &flood.repeat(50_000))?
+            .expect_code(1)?
+            .expect_stderr("without waiting for an answer")?;
+    }
+    let text = orders(1).replace("DE,", "UK,");
+    let together = format!("C0644 {} orders_20261101.csv\n{text}\0E\n", text.len());
+    let ran = say("scp -t inbox", together.as_bytes())?.expect_code(1)?;
+    assert!(!ran.stderr.contains("ACCEPTED"), "{ran:?}");
+    say("scp -t inbox", b"X\n")?
+        .expect_code(1)?
+        .expect_stderr("not a line of the scp protocol")?;
+    say("scp -t 'inbox/a\x01b'", b"")?
+        .expect_code(1)?
+        .expect_stderr("control characters")?;
+    let grown = gateway.rss_kib()?;
+    assert!(grown < 200 * 1024, "{grown} KiB");
+    let file = gateway.local("orders_20261102.csv", orders(1))?;
+    gateway.scp(&["-O"], &file, "inbox/")?.expect_code(0)?;
     Ok(())
 }
 

@@ -444,7 +444,11 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Ran,
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    child.stdin.take().ok_or("no stdin")?.write_all(input)?;
+    match child.stdin.take().ok_or("no stdin")?.write_all(input) {
+        // It stopped reading: its exit code and words tell why.
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     let output = child.wait_with_output()?;
     Ok(Ran {
         code: output.status.code().unwrap_or(-1),
