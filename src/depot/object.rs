@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
 use object_store::path::Path;
 use object_store::{GetResultPayload, ObjectStore as _, ObjectStoreExt as _};
 
@@ -71,6 +72,21 @@ impl Store {
             .collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
+    }
+
+    /// Whether anything lies below `prefix`; ends at the first object.
+    ///
+    /// # Errors
+    /// [`StoreFault::Unavailable`].
+    pub async fn is_prefix(&self, prefix: &str) -> Result<bool, StoreFault> {
+        let Ok(path) = Path::parse(prefix) else {
+            return Ok(false);
+        };
+        match self.local().list(Some(&path)).next().await {
+            None => Ok(false),
+            Some(Ok(_)) => Ok(true),
+            Some(Err(e)) => Err(self.unavailable(&e)),
+        }
     }
 
     /// Opens an object; `None` when there is none. It can be read to its end although it is
@@ -195,6 +211,8 @@ mod tests {
             [("b.csv".to_owned(), Some(2)), ("day".to_owned(), None)]
         );
         assert_eq!(names(lake.list("nowhere").await.unwrap()), []);
+        assert!(lake.is_prefix("to-acme/day").await.unwrap());
+        assert!(!lake.is_prefix("nowhere").await.unwrap());
     }
 
     #[tokio::test]

@@ -48,10 +48,11 @@ impl Intake {
         if let Some(facts) = store.look(&key).await.map_err(fault)? {
             return Ok(self.attributes_in_outbox(Some(facts)));
         }
-        if store.list(&key).await.map_err(fault)?.is_empty() {
-            return Err(absent(path));
+        if store.is_prefix(&key).await.map_err(fault)? {
+            Ok(self.attributes_in_outbox(None))
+        } else {
+            Err(absent(path))
         }
-        Ok(self.attributes_in_outbox(None))
     }
 
     pub(super) async fn fetch_outbox(
@@ -64,8 +65,7 @@ impl Intake {
         let (store, key) = self.outbox(policy, below)?;
         let fault = |fault: StoreFault| unreachable(&fault);
         let Some(object) = store.read(&key).await.map_err(fault)? else {
-            let is_folder = !store.list(&key).await.map_err(fault)?.is_empty();
-            return Err(if is_folder {
+            return Err(if store.is_prefix(&key).await.map_err(fault)? {
                 is_a_folder(path)
             } else {
                 absent(path)
