@@ -8,6 +8,11 @@
 use std::fmt::Write as _;
 
 use crate::terms::limits;
+use crate::wire::sftp::ascii_line;
+
+/// Longest text of an answer, bytes: as long as a line on stderr, and a fraction of the 2 KiB that
+/// OpenSSH's `scp` reads.
+const ERROR_TEXT_BYTES_MAX: usize = 400;
 
 /// Turns what an `scp` client sends into calls on [`Events`].
 #[derive(Debug, Default)]
@@ -265,17 +270,15 @@ pub fn folder_line(mode: u32, name: &str) -> Vec<u8> {
     format!("D{:04o} 0 {}\n", mode & 0o777, one_line(name)).into_bytes()
 }
 
-/// An answer that something went wrong: what `scp` prints on its user's terminal.
+/// An answer that something went wrong: what `scp` prints on its user's terminal. Printable ASCII,
+/// as everything said on a terminal: not every client escapes what it prints.
 #[must_use]
 pub fn error_line(text: &str) -> Vec<u8> {
-    let mut line = vec![1];
-    line.extend_from_slice(b"sallyport: ");
-    line.extend_from_slice(one_line(text).as_bytes());
-    line.push(b'\n');
-    line
+    let text = ascii_line(text, ERROR_TEXT_BYTES_MAX);
+    format!("\x01sallyport: {text}\n").into_bytes()
 }
 
-/// Control characters would end the line, or drive the client's terminal.
+/// A name in a control line; a control character would end the line.
 fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -469,6 +472,11 @@ mod tests {
             "times 1700000000\nfile 3 a b\nwhole \nfolder c\nend\n"
         );
         assert_eq!(error_line("a\r\nb"), b"\x01sallyport: a\\r\\nb\n");
+        assert_eq!(
+            error_line("\u{202e}\u{1b}[2J\u{e4}"),
+            b"\x01sallyport: \\u{202e}\\u{1b}[2J\\u{e4}\n"
+        );
+        assert!(error_line(&"x".repeat(10_000)).len() < 450);
     }
 
     proptest! {
