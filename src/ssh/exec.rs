@@ -73,7 +73,8 @@ async fn answer(
     end(half, exit_status).await
 }
 
-/// A line as coreutils print it: a name with a backslash or a line end is escaped and marked.
+/// A line as coreutils print it: a name with a backslash is escaped and marked. A name with a line
+/// end, which they would escape too, is refused as no path.
 async fn sum(
     services: &Services,
     who: &Identity,
