@@ -111,7 +111,8 @@ fn tour() -> Verdict {
 }
 
 /// A block as one types it: `sftp>` lines go to the `sftp` above them (a refused put must not end
-/// the session, as it does not at a prompt); `serve &` is waited for as a person would.
+/// the session, as it does not at a prompt); `serve &` and what the lake holds are waited for as a
+/// person would.
 fn typed(block: &str) -> String {
     let mut script = String::new();
     let mut in_sftp = false;
@@ -135,6 +136,13 @@ fn typed(block: &str) -> String {
             script.push_str("coproc SERVE { exec sallyport serve 2>serve.log; }\n");
             script.push_str("while read -r said <&${SERVE[0]}; do echo \"$said\"; case $said in ready*) break;; esac; done\n");
         } else {
+            if let Some(object) = line.strip_prefix("cat lake/") {
+                // Delivery follows the verdict: the object is looked for as often as a busy
+                // machine may need, and `cat` says when it never came.
+                script.push_str(&format!(
+                    "for look in {{1..600}}; do compgen -G 'lake/{object}' >/dev/null && break; sleep 0.05; done\n"
+                ));
+            }
             script.push_str(line);
             script.push('\n');
         }
