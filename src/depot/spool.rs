@@ -1,7 +1,8 @@
 //! The sealed spool: append-only extents, small files in memory until they are settled.
 //!
 //! What is written is sealed with AES-256-GCM before it leaves this process's memory; at most one
-//! extent of plaintext waits unsealed, and it is zeroed when dropped. Nothing that was written is
+//! extent of plaintext waits unsealed. The few that were sealed last stay plain in memory for the
+//! readers that follow close behind; all of it is zeroed when dropped. Nothing that was written is
 //! ever overwritten in place: a rewrite appends, and the later one wins. A finished lane is known
 //! by the SHA-256 over the heads and tags of its extents, so none can be changed, missing, moved
 //! or replayed; a lane that is still being written can only be checked extent by extent.
@@ -13,8 +14,10 @@ use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 use std::{borrow::Cow, fmt};
 
 use ring::digest::Context;
@@ -33,6 +36,7 @@ use crate::terms::limits;
 #[derive(Clone, Debug)]
 pub struct SpoolDir {
     path: Arc<Path>,
+    following: Following,
 }
 
 /// One lane of one submission, being written. Plaintext stays in memory (at most 64 KiB not yet
@@ -108,6 +112,7 @@ struct Shared {
     path: PathBuf,
     sealer: Sealer,
     state: RwLock<State>,
+    latest: Latest,
     folder_synced: AtomicBool,
     /// A failed fdatasync is not repeated: the kernel forgets that those pages were dirty, and
     /// would call the next one a success.
@@ -119,6 +124,23 @@ struct State {
     index: Index,
     place: Place,
 }
+
+/// The extents sealed last, still plain: a reader close behind the writer need not read them back
+/// and open them. An extent lies in the slot of its number; whoever finds a slot taken goes the
+/// long way, so that neither side ever waits for the other.
+struct Latest {
+    slots: [Mutex<Opened>; limits::SPOOL_LATEST_EXTENTS],
+    /// Set when somebody reads while the lane grows, and there is memory for it.
+    place: OnceLock<Option<Followed>>,
+    following: Following,
+}
+
+/// How many lanes keep their latest extents.
+#[derive(Clone, Debug, Default)]
+struct Following(Arc<AtomicUsize>);
+
+/// One of them, until it is dropped.
+struct Followed(Following);
 
 /// Where sealed extents lie.
 enum Place {
@@ -163,7 +185,10 @@ impl SpoolDir {
             .create(path)
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o700)))
             .map_err(|source| io_fault(path, source))?;
-        Ok(Self { path: path.into() })
+        Ok(Self {
+            path: path.into(),
+            following: Following::default(),
+        })
     }
 
     /// A new, empty lane. Nothing touches the disk yet.
@@ -179,7 +204,13 @@ impl SpoolDir {
             total: u64_of(head.len()),
         };
         let sealer = Sealer::new(key, id, lane);
-        SpoolWriter::new(self.file_of(id, lane), sealer, scan, Place::Memory(head))
+        SpoolWriter::new(
+            self,
+            self.file_of(id, lane),
+            sealer,
+            scan,
+            Place::Memory(head),
+        )
     }
 
     /// An existing lane, to go on writing (resume): from its file, or from the ledger's inline bytes.
@@ -216,7 +247,7 @@ impl SpoolDir {
         let (file, mut scan) = match (opened, inline) {
             (Err(e), Some((scan, bytes))) if e.kind() == io::ErrorKind::NotFound => {
                 let place = Place::Memory(bytes.to_vec());
-                return Ok(SpoolWriter::new(path, sealer, scan, place));
+                return Ok(SpoolWriter::new(self, path, sealer, scan, place));
             }
             (Err(source), _) => return Err(io_fault(&path, source)),
             (Ok(file), Some((inline, bytes))) => {
@@ -224,7 +255,7 @@ impl SpoolDir {
                 if scan.seq < inline.seq {
                     fs::remove_file(&path).map_err(|source| io_fault(&path, source))?;
                     let place = Place::Memory(bytes.to_vec());
-                    return Ok(SpoolWriter::new(path, sealer, inline, place));
+                    return Ok(SpoolWriter::new(self, path, sealer, inline, place));
                 }
                 (file, scan)
             }
@@ -243,6 +274,7 @@ impl SpoolDir {
             scan.length = u64_of(lane_head.len());
         }
         Ok(SpoolWriter::new(
+            self,
             path,
             sealer,
             scan,
@@ -287,7 +319,8 @@ impl SpoolDir {
         {
             return Err(damaged(&name));
         }
-        let shared = Shared::new(path, sealer, scan.index, place);
+        let following = self.following.clone();
+        let shared = Shared::new(path, sealer, scan.index, place, following);
         Ok(SpoolReader::new(Arc::new(shared)))
     }
 
@@ -349,14 +382,15 @@ impl SpoolDir {
 // === impl SpoolWriter ===
 
 impl SpoolWriter {
-    fn new(path: PathBuf, sealer: Sealer, mut scan: Scan, place: Place) -> Self {
+    fn new(dir: &SpoolDir, path: PathBuf, sealer: Sealer, mut scan: Scan, place: Place) -> Self {
+        let following = dir.following.clone();
         scan.index.forget_rewrites();
         let file = match &place {
             Place::Memory(_) => None,
             Place::File(file) => Some(Arc::clone(file)),
         };
         Self {
-            shared: Arc::new(Shared::new(path, sealer, scan.index, place)),
+            shared: Arc::new(Shared::new(path, sealer, scan.index, place, following)),
             random: SystemRandom::new(),
             tail: Tail::default(),
             digest: scan.digest,
@@ -432,6 +466,7 @@ impl SpoolWriter {
         }
         let head = self.next_head(self.tail.offset, bytes)?;
         let mut buffer = mem::take(&mut self.tail.buffer);
+        self.shared.latest.keep(head.seq, &buffer);
         let (front, block) = buffer.split_at_mut(HEAD_BYTES);
         let tag = self
             .shared
@@ -490,6 +525,13 @@ impl SpoolWriter {
     #[must_use]
     pub fn reader(&self) -> SpoolReader {
         SpoolReader::new(Arc::clone(&self.shared))
+    }
+
+    /// A reader that follows the writes: what was sealed last stays plain in memory for it.
+    #[must_use]
+    pub fn follower(&self) -> SpoolReader {
+        self.shared.latest.begin();
+        self.reader()
     }
 
     /// What makes the lane durable, for another thread.
@@ -657,19 +699,33 @@ impl SpoolReader {
         // Grown once, and not by every extent.
         let there = self.available().saturating_sub(offset);
         out.reserve(max.min(usize::try_from(there).unwrap_or(max)));
+        let taken = self.visit_at(offset, max, |part| out.extend_from_slice(part));
+        if taken.is_err() {
+            out.truncate(before);
+        }
+        taken
+    }
+
+    /// Shows up to `max` plaintext bytes from `offset` on, piece by piece; returns how many. 0: none
+    /// there yet.
+    ///
+    /// # Errors
+    /// [`SpoolFault`]; what was shown before it is sound.
+    pub fn visit_at(
+        &self,
+        offset: u64,
+        max: usize,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<usize, SpoolFault> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut at, mut left) = (offset, max);
         while left > 0 {
-            let part = match self.hold(&mut opened, at) {
-                Ok(Some((found, end))) => opened.plaintext(&found, at, end),
-                Ok(None) => break,
-                Err(fault) => {
-                    out.truncate(before);
-                    return Err(fault);
-                }
+            let Some((found, end)) = self.hold(&mut opened, at)? else {
+                break;
             };
+            let part = opened.plaintext(&found, at, end);
             let part = part.get(..left).unwrap_or(part);
-            out.extend_from_slice(part);
+            see(part);
             at += u64_of(part.len());
             left -= part.len();
         }
@@ -684,7 +740,7 @@ impl SpoolReader {
         let Some(found) = state.index.find(at).filter(|_| at < watermark) else {
             return Ok(None);
         };
-        if opened.seq != Some(found.seq) {
+        if opened.seq != Some(found.seq) && !shared.latest.give(found.seq, opened) {
             let name = state.place.name(&shared.path);
             let opening = match &state.place {
                 Place::File(file) => {
@@ -776,11 +832,18 @@ impl Fault for SpoolFault {
 // === impl Shared ===
 
 impl Shared {
-    fn new(path: PathBuf, sealer: Sealer, index: Index, place: Place) -> Self {
+    fn new(
+        path: PathBuf,
+        sealer: Sealer,
+        index: Index,
+        place: Place,
+        following: Following,
+    ) -> Self {
         Self {
             path,
             sealer,
             state: RwLock::new(State { index, place }),
+            latest: Latest::new(following),
             folder_synced: AtomicBool::new(false),
             sync_failed: OnceLock::new(),
         }
@@ -894,6 +957,77 @@ impl Tail {
 impl Drop for Tail {
     fn drop(&mut self) {
         self.truncate(0);
+    }
+}
+
+// === impl Latest ===
+
+impl Latest {
+    fn new(following: Following) -> Self {
+        Self {
+            slots: std::array::from_fn(|_| Mutex::default()),
+            place: OnceLock::new(),
+            following,
+        }
+    }
+
+    /// Somebody follows from now on.
+    fn begin(&self) {
+        self.place.get_or_init(|| self.following.join());
+    }
+
+    /// Keeps an extent before it is sealed: room for its head, then plaintext.
+    fn keep(&self, seq: u64, extent: &[u8]) {
+        if !matches!(self.place.get(), Some(Some(_))) {
+            return;
+        }
+        let Some(mut slot) = self.slot(seq) else {
+            return;
+        };
+        if slot.buffer.len() < extent.len() {
+            let room = HEAD_BYTES + limits::EXTENT_BYTES_MAX + TAG_BYTES;
+            slot.buffer = Zeroizing::new(vec![0; room.max(extent.len())]);
+        }
+        let (front, _) = slot.buffer.split_at_mut(extent.len());
+        front.copy_from_slice(extent);
+        slot.seq = Some(seq);
+    }
+
+    /// Gives an extent away, for what the reader had before; whether it was there.
+    fn give(&self, seq: u64, opened: &mut Opened) -> bool {
+        match self.slot(seq) {
+            Some(mut slot) if slot.seq == Some(seq) => {
+                mem::swap(&mut *slot, opened);
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// `None`: somebody is at it.
+    fn slot(&self, seq: u64) -> Option<MutexGuard<'_, Opened>> {
+        let number = usize::try_from(seq).ok()? % self.slots.len();
+        self.slots.get(number)?.try_lock().ok()
+    }
+}
+
+// === impl Following ===
+
+impl Following {
+    /// A place, if there is one.
+    fn join(&self) -> Option<Followed> {
+        let more = |lanes| (lanes < limits::SPOOL_LATEST_LANES_MAX).then_some(lanes + 1);
+        let joined = self
+            .0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        joined.is_ok().then(|| Followed(self.clone()))
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let Followed(Following(lanes)) = self;
+        lanes.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -1447,7 +1581,7 @@ mod tests {
     fn a_rewrite_of_sealed_bytes_is_told_and_one_of_unsealed_bytes_is_not() {
         let bench = Bench::new();
         let mut writer = bench.writer();
-        let reader = writer.reader();
+        let reader = writer.follower();
         writer.write_at(0, b"unsealed").unwrap();
         writer.write_at(2, b"SE").unwrap();
         assert_eq!(writer.rewritten_from(), None);
@@ -1470,7 +1604,7 @@ mod tests {
         let bench = Bench::new();
         let data = pattern(3_000_000);
         let mut writer = bench.writer();
-        let reader = writer.reader();
+        let reader = writer.follower();
         let want = data.len();
         std::thread::scope(|scope| {
             let read = scope.spawn(move || {
@@ -1492,6 +1626,40 @@ mod tests {
             writer.seal_tail().unwrap();
             assert!(read.join().unwrap() == data);
         });
+    }
+
+    #[test]
+    fn what_was_sealed_last_is_read_without_the_disk() {
+        let bench = Bench::new();
+        let mut writer = bench.writer();
+        let follower = writer.follower();
+        let kept = limits::SPOOL_LATEST_EXTENTS * limits::EXTENT_BYTES_MAX;
+        let data = pattern(kept + limits::EXTENT_BYTES_MAX);
+        writer.write_at(0, &data).unwrap();
+        fs::write(bench.file(), b"").unwrap();
+        let from = u64_of(limits::EXTENT_BYTES_MAX);
+        let mut out = Vec::new();
+        assert_eq!(follower.read_at(from, usize::MAX, &mut out).unwrap(), kept);
+        assert!(out == data[limits::EXTENT_BYTES_MAX..]);
+        // The first one made room for the last.
+        assert!(follower.read_at(0, 1, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn only_so_many_lanes_keep_what_was_sealed_last() {
+        let bench = Bench::new();
+        let follows = |writer: &SpoolWriter| {
+            drop(writer.follower());
+            writer.shared.latest.place.get().unwrap().is_some()
+        };
+        let mut writers: Vec<_> = (0..=limits::SPOOL_LATEST_LANES_MAX)
+            .map(|_| bench.writer())
+            .collect();
+        let last = writers.pop().unwrap();
+        assert!(writers.iter().all(follows));
+        assert!(!follows(&last));
+        writers.pop();
+        assert!(follows(&bench.writer()));
     }
 
     #[test]

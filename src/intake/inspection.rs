@@ -320,7 +320,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Digests what is sealed, behind the writes, to the last byte.
 async fn digest_behind(
-    reader: SpoolReader,
+    mut reader: SpoolReader,
     kind: DigestKind,
     progress: &Progress,
 ) -> Result<Digest, InspectionFault> {
@@ -331,16 +331,14 @@ async fn digest_behind(
         if progress.cancelled.load(Ordering::Acquire) {
             return Err(InspectionFault::Ended);
         }
-        let reader = reader.clone();
-        let (back, taken) = blocking(move || {
-            let mut batch = Vec::new();
-            let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch);
-            hasher.update(&batch);
-            zeroize::Zeroize::zeroize(&mut batch);
-            (hasher, taken)
+        let (read, hashed, taken) = blocking(move || {
+            let taken = reader.visit_at(position, limits::INSPECT_BATCH_BYTES, |part| {
+                hasher.update(part);
+            });
+            (reader, hasher, taken)
         })
         .await?;
-        hasher = back;
+        (reader, hasher) = (read, hashed);
         let taken = taken?;
         position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
         if taken == 0 {
@@ -355,18 +353,8 @@ async fn digest_behind(
 /// The digest of a lane read from its first byte, apart from any inspection.
 pub(super) fn digest_of(reader: &SpoolReader, kind: DigestKind) -> Result<Digest, InspectionFault> {
     let mut hasher = Hasher::new(kind);
-    let mut position = 0_u64;
-    let mut batch = Vec::new();
-    loop {
-        batch.clear();
-        let taken = reader.read_at(position, limits::INSPECT_BATCH_BYTES, &mut batch)?;
-        if taken == 0 {
-            zeroize::Zeroize::zeroize(&mut batch);
-            return Ok(hasher.finish());
-        }
-        hasher.update(&batch);
-        position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
-    }
+    reader.visit_at(0, usize::MAX, |part| hasher.update(part))?;
+    Ok(hasher.finish())
 }
 
 fn write_out(

@@ -689,7 +689,7 @@ impl Receiving {
         self.begun = true;
         self.behind = Some(Behind::follow(
             self.setup.clone(),
-            self.raw.reader(),
+            self.raw.follower(),
             self.raw.syncer(),
             async move {
                 match row {

@@ -20,12 +20,10 @@ struct BadLength(usize);
 /// Stores a wrapped key; the number of its slot.
 pub(super) fn keep_key(connection: &Connection, wrapped: &[u8]) -> Result<i64, Error> {
     let padded = pad(wrapped)?;
+    let sql = "SELECT slot FROM key_slots INDEXED BY free_key_slots WHERE used = 0 LIMIT 1";
     let free: Option<i64> = connection
-        .query_row(
-            "SELECT slot FROM key_slots INDEXED BY free_key_slots WHERE used = 0 LIMIT 1",
-            [],
-            |row| row.get(0),
-        )
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))
         .optional()?;
     if let Some(slot) = free {
         write_slot(connection, slot, Used::Yes, &padded)?;

@@ -761,27 +761,25 @@ struct Known {
 
 impl Known {
     fn find(connection: &Connection, id: SubmissionId) -> Result<Option<Self>, rusqlite::Error> {
+        let sql = "SELECT seq, partner, feed, name, state, raw_slot, raw_inline, out_slot,
+                       out_inline, last_error IS NOT NULL
+                   FROM submissions WHERE id = ?1";
         connection
-            .query_row(
-                "SELECT seq, partner, feed, name, state, raw_slot, raw_inline, out_slot,
-                     out_inline, last_error IS NOT NULL
-                 FROM submissions WHERE id = ?1",
-                [id.to_string()],
-                |row| {
-                    Ok(Self {
-                        seq: row.get(0)?,
-                        partner: row.get(1)?,
-                        feed: row.get(2)?,
-                        name: row.get(3)?,
-                        state: row.get(4)?,
-                        raw_slot: row.get(5)?,
-                        raw_inline: row.get(6)?,
-                        out_slot: row.get(7)?,
-                        out_inline: row.get(8)?,
-                        has_failed: row.get(9)?,
-                    })
-                },
-            )
+            .prepare_cached(sql)?
+            .query_row([id.to_string()], |row| {
+                Ok(Self {
+                    seq: row.get(0)?,
+                    partner: row.get(1)?,
+                    feed: row.get(2)?,
+                    name: row.get(3)?,
+                    state: row.get(4)?,
+                    raw_slot: row.get(5)?,
+                    raw_inline: row.get(6)?,
+                    out_slot: row.get(7)?,
+                    out_inline: row.get(8)?,
+                    has_failed: row.get(9)?,
+                })
+            })
             .optional()
     }
 
@@ -819,7 +817,7 @@ impl Known {
             return Err(illegal(id, from, "it belongs to another partner"));
         }
         let origin = &beginning.origin;
-        let seq = change.connection().query_row(
+        let sql =
             "INSERT INTO submissions (id, backwards, partner, feed, path, name, channel, address,
                  client, fingerprint, policy_version, policy_hash, state, moment, opened_at)
              VALUES (:id, :backwards, :partner, :feed, :path, :name, :channel, :address,
@@ -829,7 +827,8 @@ impl Known {
                  client = excluded.client, fingerprint = excluded.fingerprint,
                  policy_version = excluded.policy_version, policy_hash = excluded.policy_hash,
                  state = excluded.state, moment = excluded.moment
-             RETURNING seq",
+             RETURNING seq";
+        let seq = change.connection().prepare_cached(sql)?.query_row(
             named_params! {
                 ":id": id.to_string(),
                 ":backwards": backwards(&id.to_string()),

@@ -342,11 +342,11 @@ impl Desk {
         let connection = &self.connection;
         let at = self.clock.now();
         let seq_before = self.chain.seq();
-        connection.execute_batch("BEGIN IMMEDIATE")?;
+        execute_cached(connection, "BEGIN IMMEDIATE", [])?;
         let mut outcomes = Vec::with_capacity(group.len());
         for request in group {
             let chain_before = self.chain.clone();
-            connection.execute_batch("SAVEPOINT request")?;
+            execute_cached(connection, "SAVEPOINT request", [])?;
             let applied = request.apply(&mut Change {
                 connection,
                 at,
@@ -358,12 +358,12 @@ impl Desk {
                 // SQLite has rolled back the whole transaction by itself.
                 Err(trouble) if connection.is_autocommit() => return Err(Broken::from(trouble)),
                 Err(trouble) => {
-                    connection.execute_batch("ROLLBACK TO request")?;
+                    execute_cached(connection, "ROLLBACK TO request", [])?;
                     self.chain = chain_before;
                     Err(trouble.into_fault(&self.path))
                 }
             };
-            connection.execute_batch("RELEASE request")?;
+            execute_cached(connection, "RELEASE request", [])?;
             outcomes.push(outcome);
         }
         if self.chain.seq() != seq_before {
@@ -383,7 +383,7 @@ impl Desk {
                 is_explained: true,
             });
         }
-        connection.execute_batch("COMMIT")?;
+        execute_cached(connection, "COMMIT", [])?;
         Ok(outcomes)
     }
 
