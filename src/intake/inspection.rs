@@ -331,14 +331,14 @@ async fn digest_behind(
         if progress.cancelled.load(Ordering::Acquire) {
             return Err(InspectionFault::Ended);
         }
-        let (read, hashed, taken) = blocking(move || {
+        let taken;
+        (reader, hasher, taken) = blocking(move || {
             let taken = reader.visit_at(position, limits::INSPECT_BATCH_BYTES, |part| {
                 hasher.update(part);
             });
             (reader, hasher, taken)
         })
         .await?;
-        (reader, hasher) = (read, hashed);
         let taken = taken?;
         position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
         if taken == 0 {

@@ -20,12 +20,17 @@ pub(super) struct Algorithms {
     idle: Duration,
     auth_tries: usize,
     modern: Arc<Config>,
+    /// The same for who can do AES-GCM.
+    steered: Arc<Config>,
     /// Policies are few, so these are.
     legacy: Mutex<HashMap<Vec<String>, Arc<Config>>>,
 }
 
-/// Where the gateway version is shown to the world.
-const SERVER_ID: &str = concat!("SSH-2.0-sallyport_", env!("CARGO_PKG_VERSION"));
+/// The ciphers a client is steered to, as they are called on the wire.
+pub(super) const FAST_CIPHERS: [&str; 2] = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com"];
+/// The gateway's version line, where its version is shown to the world.
+pub(super) const SERVER_LINE: &str =
+    concat!("SSH-2.0-sallyport_", env!("CARGO_PKG_VERSION"), "\r\n");
 /// Bytes a client may send on one channel ahead of us.
 const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Longest channel message taken; longer ones than a TCP packet gain nothing.
@@ -44,19 +49,32 @@ impl Algorithms {
     pub(super) fn new(host_keys: Vec<PrivateKey>, config: &SshConfig) -> Self {
         let idle = Duration::from_millis(config.idle_ms);
         let modern = russh_config(host_keys.clone(), idle, config.auth_tries, &[]);
+        let mut steered = russh_config(host_keys.clone(), idle, config.auth_tries, &[]);
+        steered
+            .preferred
+            .cipher
+            .to_mut()
+            .retain(|name| FAST_CIPHERS.contains(&name.as_ref()));
         Self {
             host_keys,
             idle,
             auth_tries: config.auth_tries,
             modern: Arc::new(modern),
+            steered: Arc::new(steered),
             legacy: Mutex::default(),
         }
     }
 
-    /// What to start a connection with that may use these old algorithms.
-    pub(super) fn with(&self, legacy: Vec<String>) -> Arc<Config> {
+    /// What to start a connection with that may use these old algorithms; `steers`: its client can
+    /// do one of [`FAST_CIPHERS`], and is offered no other where nothing old is allowed.
+    pub(super) fn with(&self, legacy: Vec<String>, steers: bool) -> Arc<Config> {
         if legacy.is_empty() {
-            return Arc::clone(&self.modern);
+            let config = if steers && has_aes() {
+                &self.steered
+            } else {
+                &self.modern
+            };
+            return Arc::clone(config);
         }
         let mut sets = self.legacy.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = sets.get(&legacy) {
@@ -69,6 +87,17 @@ impl Algorithms {
         }
         config
     }
+}
+
+/// Whether the processor has AES instructions; without them AES-GCM is the slow one.
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
 }
 
 /// Why a connection failed, for the operator; with the one-line fix where the client is too old.
@@ -124,7 +153,7 @@ fn russh_config(
     // Sessions end by `Connection::accompany`, with a reason; this is for a peer that takes nothing.
     let stuck = idle + 3 * JUDGE_EVERY;
     Config {
-        server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
+        server_id: SshId::Standard(Cow::Borrowed(SERVER_LINE.trim_ascii_end())),
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         auth_rejection_time: Duration::from_secs(1),
         // Every client begins with "none" to learn the methods: no guess, no punishment.
@@ -159,7 +188,7 @@ mod tests {
     use crate::ssh::tests::ssh_config;
 
     fn modern() -> Arc<Config> {
-        Algorithms::new(Vec::new(), &ssh_config()).with(Vec::new())
+        Algorithms::new(Vec::new(), &ssh_config()).with(Vec::new(), false)
     }
 
     #[test]
@@ -171,6 +200,22 @@ mod tests {
         ] {
             assert!(config.preferred.kex.contains(&name), "{name:?}");
         }
+    }
+
+    #[test]
+    fn who_can_do_aes_gcm_is_offered_nothing_else_where_the_processor_can_too() {
+        let algorithms = Algorithms::new(Vec::new(), &ssh_config());
+        let offered = |config: &Config| -> Vec<String> {
+            let names = config.preferred.cipher.iter();
+            names.map(|name| name.as_ref().to_owned()).collect()
+        };
+        let steered = offered(&algorithms.with(Vec::new(), true));
+        if has_aes() {
+            assert_eq!(steered, FAST_CIPHERS);
+        } else {
+            assert_eq!(steered, offered(&modern()));
+        }
+        assert!(offered(&modern()).starts_with(&FAST_CIPHERS.map(str::to_owned)));
     }
 
     #[test]
@@ -247,14 +292,14 @@ mod tests {
                     mac.collect::<Vec<_>>(),
                 ]
             };
-            let old = offered(&algorithms.with(vec![name.to_owned()]));
+            let old = offered(&algorithms.with(vec![name.to_owned()], true));
             let lists: Vec<_> = old
                 .iter()
                 .filter(|list| list.iter().any(|n| n == name))
                 .collect();
             assert_eq!(lists.len(), 1, "{name}");
             assert_eq!(lists[0].last().unwrap(), name);
-            let modern = offered(&algorithms.with(Vec::new()));
+            let modern = offered(&algorithms.with(Vec::new(), false));
             assert!(modern.concat().iter().all(|n| n != name), "{name}");
         }
         assert_eq!(

@@ -1,6 +1,6 @@
 //! Rank 8: SSH. Listeners, limits in front of russh, one task per connection, a drain at the end.
 //!
-//! Files: `door` and `proxy` (who may begin to talk), `algorithms` (what is negotiated), `socket` (what russh reads and writes),
+//! Files: `door` and `proxy` (who may begin to talk), `greeting` and `algorithms` (what is negotiated), `socket` (what russh reads and writes),
 //! `session` (what russh reports, translated), `sftp` (a file channel), `lane` and `outbox` (its
 //! waiting requests and replies), `quota` (what a connection may have open). russh is used nowhere else. A panic or an attack ends the one
 //! connection it happens on.
@@ -9,6 +9,7 @@ mod algorithms;
 pub mod client;
 mod door;
 mod exec;
+mod greeting;
 mod lane;
 mod outbox;
 mod proxy;
@@ -38,8 +39,9 @@ use crate::authority::penalties::Offence;
 use crate::authority::{Authority, Identity};
 use crate::config::SshConfig;
 use crate::intake::Intake;
-use crate::ssh::algorithms::Algorithms;
+use crate::ssh::algorithms::{Algorithms, FAST_CIPHERS};
 use crate::ssh::door::{Door, TurnedAway, Unproven};
+use crate::ssh::greeting::greet;
 use crate::ssh::session::{Conversation, Login, Pulse};
 use crate::ssh::socket::{Knife, Socket, Valve};
 use crate::telemetry::{ConnectionResult, Event, Limit, Metrics, Rng};
@@ -292,7 +294,6 @@ async fn converse(
         return services.log_failed(source, &e.to_string());
     }
     let valve = Arc::new(Valve::default());
-    let (socket, knife) = Socket::new(stream, Arc::clone(&valve));
     let (login, logged_in) = oneshot::channel();
     let pulse = Arc::new(Pulse::default());
     let handler = Conversation::new(
@@ -301,10 +302,21 @@ async fn converse(
         Arc::clone(&pulse),
         place,
         login,
-        valve,
+        Arc::clone(&valve),
     );
+    let greeting = tokio::select! {
+        greeting = greet(&mut stream, &FAST_CIPHERS) => greeting,
+        () = &mut grace => return services.too_slow(source),
+        () = stopped(&mut stop) => return,
+    };
+    let greeting = match greeting {
+        Ok(greeting) => greeting,
+        Err(e) => return services.end_unproven(source, &pulse, &e.to_string()),
+    };
+    let steers = greeting.steers;
+    let (socket, knife) = Socket::greeted(stream, valve, greeting);
     let legacy = services.authority.legacy_algorithms(source);
-    let config = services.algorithms.with(legacy);
+    let config = services.algorithms.with(legacy, steers);
     let running = tokio::select! {
         started = run_stream(config, socket, handler) => match started {
             Ok(running) => running,

@@ -10,7 +10,8 @@
 //! it, the task is woken when it does and asks again. Writing out never waits for the peer to
 //! send, and 64 KiB are never exceeded.
 //!
-//! What comes in passes a [`Valve`]: few bytes before login, a bounded stream after it.
+//! What comes in passes a [`Valve`]: few bytes before login, a bounded stream after it. What was said
+//! and heard before russh began ([`Greeting`]) is not said twice, and heard again.
 
 use std::future::Future;
 use std::io;
@@ -24,6 +25,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Duration, Instant, Sleep, sleep_until};
 
+use crate::ssh::algorithms::SERVER_LINE;
+use crate::ssh::greeting::Greeting;
 use crate::terms::limits;
 
 /// A buffered stream that can be cut from outside. Both buffers are given back when it idles.
@@ -39,6 +42,8 @@ pub(super) struct Socket<S> {
     /// Written by russh, not yet to the stream; `sent` bytes of it are gone already.
     output: Vec<u8>,
     sent: usize,
+    /// What russh will write first has been sent already.
+    said: &'static [u8],
     cut: Cut,
     valve: Arc<Valve>,
     /// Bytes read before the valve was opened.
@@ -152,7 +157,15 @@ impl Knife {
 // === impl Socket ===
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
-    pub(super) fn new(stream: S, valve: Arc<Valve>) -> (Self, Knife) {
+    pub(super) fn greeted(stream: S, valve: Arc<Valve>, greeting: Greeting) -> (Self, Knife) {
+        let (mut socket, knife) = Self::new(stream, valve);
+        socket.unproven = greeting.heard.len();
+        socket.input = greeting.heard;
+        socket.said = SERVER_LINE.as_bytes();
+        (socket, knife)
+    }
+
+    fn new(stream: S, valve: Arc<Valve>) -> (Self, Knife) {
         let (knife, cut) = oneshot::channel();
         let socket = Self {
             stream,
@@ -161,12 +174,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             idle: true,
             output: Vec::new(),
             sent: 0,
+            said: &[],
             cut: Cut::Possible(cut),
             valve,
             unproven: 0,
             pace: Pace::new(),
         };
         (socket, Knife(knife))
+    }
+
+    /// Takes what the peer knows already.
+    fn skip(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let (now, later) = self.said.split_at(self.said.len().min(buf.len()));
+        if !buf.starts_with(now) {
+            return Err(io::Error::other("another version line than the one sent"));
+        }
+        self.said = later;
+        Ok(now.len())
     }
 
     /// Ready when the valve lets something through.
@@ -294,6 +318,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         this.check_cut(cx)?;
+        if !this.said.is_empty() {
+            return Poll::Ready(this.skip(buf));
+        }
         if this.output.len() + buf.len() > WRITE_BYTES {
             ready!(this.poll_drain(cx))?;
             if buf.len() > WRITE_BYTES {
@@ -335,6 +362,36 @@ mod tests {
         valve.open(u64::MAX);
         let (socket, knife) = Socket::new(near, Arc::new(valve));
         (socket, knife, far)
+    }
+
+    #[tokio::test]
+    async fn what_was_said_is_not_said_twice_and_what_was_heard_is_heard_again() {
+        let (near, mut far) = duplex(1024);
+        let greeting = Greeting {
+            heard: BytesMut::from(&b"SSH-2.0-x"[..]),
+            steers: true,
+        };
+        let (mut socket, _knife) = Socket::greeted(near, Arc::default(), greeting);
+        assert_eq!(socket.unproven, 9);
+        far.write_all(b"\r\nmore").await.unwrap();
+        assert_eq!(read(&mut socket, 15).await, b"SSH-2.0-x\r\nmore");
+        let (first, second) = SERVER_LINE.as_bytes().split_at(5);
+        socket.write_all(first).await.unwrap();
+        socket.write_all(second).await.unwrap();
+        socket.write_all(b"kexinit").await.unwrap();
+        socket.flush().await.unwrap();
+        assert_eq!(read(&mut far, 7).await, b"kexinit");
+    }
+
+    #[tokio::test]
+    async fn another_version_line_than_the_one_sent_is_refused() {
+        let (near, _far) = duplex(1024);
+        let greeting = Greeting {
+            heard: BytesMut::new(),
+            steers: false,
+        };
+        let (mut socket, _knife) = Socket::greeted(near, Arc::default(), greeting);
+        assert!(socket.write_all(b"SSH-2.0-other\r\n").await.is_err());
     }
 
     #[tokio::test]

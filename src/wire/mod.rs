@@ -3,5 +3,6 @@
 //! Nothing in here decides anything, waits for anything or knows where a byte came from.
 
 pub mod exec;
+pub mod kexinit;
 pub mod scp;
 pub mod sftp;

@@ -45,6 +45,11 @@ pub(crate) const TESTS: &[Test] = &[
         offered,
     ),
     (
+        "who can do AES-GCM is steered to it, who cannot or wants another cipher gets that, and who waits for our offer gets all",
+        Needs::OpenSsh,
+        steered,
+    ),
+    (
         "a client that says SUCCESS itself, or asks for channels before login, gets nothing by it",
         Needs::Nothing,
         bypasses,
@@ -225,6 +230,56 @@ fn offered() -> Verdict {
         assert!(!text.contains(weak), "{weak} is offered: {text}");
     }
     drop(ssh);
+    transfer(&gateway, "20261201")
+}
+
+fn steered() -> Verdict {
+    let gateway = patient()?;
+    let agreed = |name: &str, options: &[&str], cipher: &str| -> Verdict {
+        let local = gateway.local(name, content(name))?;
+        let put = format!("put {} inbox/orders_{name}.csv\n", local.display());
+        let options = [&["-v"], options].concat();
+        run(&mut gateway.sftp_command("acme", &gateway.acme_key(), &put, &options)?)?
+            .expect_code(0)?
+            .expect_stderr(&format!("kex: client->server cipher: {cipher}"))?
+            .expect_stderr(&format!("kex: server->client cipher: {cipher}"))?;
+        gateway.wait_state(&format!("orders_{name}.csv"), "delivered")
+    };
+    // As OpenSSH's clients before 10 list them.
+    let stock = "Ciphers=chacha20-poly1305@openssh.com,aes128-ctr,aes256-gcm@openssh.com";
+    let steers = fs::read_to_string("/proc/cpuinfo")?.contains(" aes");
+    let first = if steers {
+        "aes256-gcm@openssh.com"
+    } else {
+        "chacha20-poly1305@openssh.com"
+    };
+    agreed("20261202", &["-o", stock], first)?;
+    for (name, only) in [
+        ("20261203", "chacha20-poly1305@openssh.com"),
+        ("20261204", "aes192-ctr"),
+    ] {
+        agreed(name, &["-o", &format!("Ciphers={only}")], only)?;
+    }
+    let mut waiting = RawSsh::greet(&gateway, "SSH-2.0-raw")?;
+    let theirs = waiting.receive()?.ok_or("no KEXINIT")?;
+    let text = String::from_utf8_lossy(&theirs);
+    for cipher in [
+        "aes128-gcm@openssh.com",
+        "chacha20-poly1305@openssh.com",
+        "aes128-ctr",
+    ] {
+        assert!(text.contains(cipher), "{cipher} is not offered: {text}");
+    }
+    // Bytes that come one by one are an offer as well.
+    let mut slow = RawSsh::greet(&gateway, "SSH-2.0-raw")?;
+    slow.stream.set_nodelay(true)?;
+    for byte in RawSsh::clear_packet(&kexinit())? {
+        slow.stream.write_all(&[byte])?;
+    }
+    let theirs = slow.receive()?.ok_or("no KEXINIT")?;
+    let text = String::from_utf8_lossy(&theirs);
+    assert_eq!(text.contains("chacha20"), !steers, "{text}");
+    drop((waiting, slow));
     transfer(&gateway, "20261201")
 }
 
@@ -782,19 +837,22 @@ impl RawSsh {
 
     /// Sends one payload as a packet.
     pub(crate) fn send(&mut self, payload: &[u8]) -> Verdict {
-        let block = if self.secrets.is_some() { 16 } else { 8 };
-        let counted = payload.len() + if self.secrets.is_some() { 1 } else { 5 };
-        let padding = block + (block - counted % block) % block;
-        let mut body = vec![u8::try_from(padding)?];
-        body.extend(payload);
-        body.resize(body.len() + padding, 0);
+        let Some((up, _)) = &mut self.secrets else {
+            return Ok(self.stream.write_all(&Self::clear_packet(payload)?)?);
+        };
+        let mut body = padded(payload, 16, 1)?;
         let length = u32::try_from(body.len())?.to_be_bytes();
-        if let Some((up, _)) = &mut self.secrets {
-            let nonce = up.nonce();
-            up.key
-                .seal_in_place_append_tag(nonce, Aad::from(length), &mut body)?;
-        }
+        let nonce = up.nonce();
+        up.key
+            .seal_in_place_append_tag(nonce, Aad::from(length), &mut body)?;
         Ok(self.stream.write_all(&[&length[..], &body].concat())?)
+    }
+
+    /// A packet as it is before keys are exchanged.
+    fn clear_packet(payload: &[u8]) -> Result<Vec<u8>, Failed> {
+        let body = padded(payload, 8, 5)?;
+        let length = u32::try_from(body.len())?.to_be_bytes();
+        Ok([&length[..], &body].concat())
     }
 
     /// Sends bytes as they are; the connection may be gone already.
@@ -1177,6 +1235,15 @@ fn relay(gateway: &Gateway, header: Vec<u8>) -> Result<u16, Failed> {
         Ok(())
     });
     Ok(port)
+}
+
+/// Padding length, payload, padding; `counted` bytes before the payload count for the block.
+fn padded(payload: &[u8], block: usize, counted: usize) -> Result<Vec<u8>, Failed> {
+    let padding = block + (block - (payload.len() + counted) % block) % block;
+    let mut body = vec![u8::try_from(padding)?];
+    body.extend(payload);
+    body.resize(body.len() + padding, 0);
+    Ok(body)
 }
 
 fn kexinit() -> Vec<u8> {
