@@ -6,6 +6,7 @@
 
 mod delivery;
 mod help;
+mod hold;
 mod inspection;
 mod keyring;
 pub mod listing;
@@ -19,7 +20,6 @@ mod tasks;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -29,6 +29,7 @@ use crate::authority::signing::ReceiptKey;
 use crate::config::{SpoolConfig, VerdictConfig};
 use crate::depot::spool::SpoolDir;
 use crate::depot::store::Store;
+use crate::intake::hold::Live;
 use crate::intake::keyring::Keyring;
 use crate::intake::quota::SpoolQuota;
 use crate::intake::tasks::Tasks;
@@ -39,6 +40,7 @@ use crate::terms::clock::{Clock, Timestamp};
 use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
 use crate::terms::limits;
 
+pub use crate::intake::hold::Peer;
 pub(crate) use crate::intake::outbox::unreachable;
 
 /// Everything intake is made of.
@@ -101,26 +103,6 @@ struct Inner {
     due: Notify,
 }
 
-/// A path being written or judged.
-struct Live {
-    /// Which submission, once that is known.
-    id: Option<SubmissionId>,
-    since: Timestamp,
-    address: String,
-    file: Arc<LiveFile>,
-}
-
-/// What others see of a file while it is being written, and may say about it.
-#[derive(Debug)]
-struct LiveFile {
-    bytes: AtomicU64,
-    /// Seconds since 1970; [`NO_TIME`] when the client has set none.
-    mtime: AtomicI64,
-}
-
-/// No file is that old.
-const NO_TIME: i64 = i64::MIN;
-
 /// What has just happened to a name.
 #[derive(Clone, Copy, Debug)]
 enum Lately {
@@ -128,12 +110,6 @@ enum Lately {
     Removed(SubmissionId, Timestamp),
     /// SETSTAT said that it is empty now: the next OPEN need not say TRUNC.
     Truncated,
-}
-
-/// Holds a path against other writers; lets go when dropped.
-struct Hold {
-    intake: Intake,
-    slot: (PartnerId, String),
 }
 
 /// How a client opened a file for writing (from SFTP pflags and attributes).
@@ -270,96 +246,6 @@ impl Intake {
             names.remove(&slot);
         }
         is_so
-    }
-
-    /// Holds a path for one writer.
-    fn hold(
-        &self,
-        partner: &PartnerId,
-        path: &str,
-        address: &str,
-        file: &Arc<LiveFile>,
-    ) -> Result<Hold, Refusal> {
-        let slot = (partner.clone(), path.to_owned());
-        let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = live.get(&slot) {
-            return Err(Refusal::new(
-                RefusalKind::PermissionDenied,
-                format!(
-                    "{} is being sent from {} since {}; wait until it is done",
-                    receipt::ascii(path, 80),
-                    other.address,
-                    other.since.to_human(),
-                ),
-            ));
-        }
-        live.insert(
-            slot.clone(),
-            Live {
-                id: None,
-                since: self.now(),
-                address: address.to_owned(),
-                file: Arc::clone(file),
-            },
-        );
-        Ok(Hold {
-            intake: self.clone(),
-            slot,
-        })
-    }
-}
-
-impl Hold {
-    /// Says which submission the path is held for: nobody else mends it meanwhile.
-    fn own(&self, id: SubmissionId) {
-        let mut live = self
-            .intake
-            .0
-            .live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(live) = live.get_mut(&self.slot) {
-            live.id = Some(id);
-        }
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut live = self
-            .intake
-            .0
-            .live
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        live.remove(&self.slot);
-    }
-}
-
-// === impl LiveFile ===
-
-impl LiveFile {
-    fn new(bytes: u64) -> Arc<Self> {
-        Arc::new(Self {
-            bytes: AtomicU64::new(bytes),
-            mtime: AtomicI64::new(NO_TIME),
-        })
-    }
-
-    fn bytes(&self) -> u64 {
-        self.bytes.load(Ordering::Relaxed)
-    }
-
-    fn set_bytes(&self, bytes: u64) {
-        self.bytes.store(bytes, Ordering::Relaxed);
-    }
-
-    fn mtime(&self) -> Option<i64> {
-        Some(self.mtime.load(Ordering::Relaxed)).filter(|at| *at != NO_TIME)
-    }
-
-    fn set_mtime(&self, mtime: i64) {
-        self.mtime.store(mtime, Ordering::Relaxed);
     }
 }
 

@@ -9,12 +9,13 @@ use crate::authority::permit::UploadPermit;
 use crate::authority::places::Area;
 use crate::depot::spool::{SpoolSync, SpoolWriter};
 use crate::inspect::report::Sample;
+use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
 use crate::intake::keyring::{KeyFault, Purpose};
 use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::is_accepted;
-use crate::intake::{Hold, Intake, LiveFile, Opening, Refusal, RefusalKind, Told};
+use crate::intake::{Intake, Opening, Peer, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
 use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
@@ -95,7 +96,8 @@ pub(super) enum Ending {
 // === impl Intake ===
 
 impl Intake {
-    /// Starts, or goes on with, a submission. Consumes the permit.
+    /// Starts, or goes on with, a submission. Consumes the permit. `peer` is the connection it comes
+    /// on: when it dies, the same key may go on from another.
     ///
     /// # Errors
     /// [`Refusal`]: concurrent writer, full spool, EXCL on an existing name, broken ledger.
@@ -104,11 +106,14 @@ impl Intake {
         permit: UploadPermit,
         opening: Opening,
         origin: Origin,
+        peer: Arc<dyn Peer>,
     ) -> Result<Submission, Refusal> {
         let partner = permit.identity().partner.clone();
         let path = permit.path().as_str().to_owned();
         let file = LiveFile::new(0);
-        let hold = self.hold(&partner, &path, &origin.address, &file)?;
+        let hold = self
+            .hold_to_send(&partner, &path, &origin, peer, &file)
+            .await?;
         let earlier = self
             .0
             .ledger
@@ -521,6 +526,7 @@ impl Submission {
         let Some(receiving) = self.0.take() else {
             return Ok(Told::default());
         };
+        receiving.hold.is_sent();
         let intake = receiving.intake.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         intake.0.tasks.spawn(async move {

@@ -12,6 +12,7 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 
 use crate::config::SshConfig;
 use crate::ssh::JUDGE_EVERY;
+use crate::terms::limits;
 use crate::terms::path::quoted;
 
 /// What russh is started with, by the old algorithms a connection may use.
@@ -37,8 +38,6 @@ const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CHANNEL_PACKET_BYTES: u32 = 65_535;
 /// Messages waiting for a session; each is at most one packet of the client's choice.
 const SESSION_QUEUE: usize = 32;
-/// A peer that is gone without a word is noticed after four of these.
-const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Sets of old algorithms that are remembered; further ones are put together each time.
 const LEGACY_SETS_MAX: usize = 64;
@@ -175,8 +174,8 @@ fn russh_config(
             ..Preferred::DEFAULT
         },
         inactivity_timeout: Some(stuck),
-        keepalive_interval: Some(KEEPALIVE),
-        keepalive_max: 3,
+        keepalive_interval: Some(limits::KEEPALIVE),
+        keepalive_max: limits::KEEPALIVES_UNANSWERED_MAX,
         nodelay: true,
         ..Config::default()
     }

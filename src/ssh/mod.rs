@@ -38,7 +38,7 @@ use tokio::time::{Sleep, interval, sleep, timeout};
 use crate::authority::penalties::Offence;
 use crate::authority::{Authority, Identity};
 use crate::config::SshConfig;
-use crate::intake::Intake;
+use crate::intake::{Intake, Peer as _};
 use crate::ssh::algorithms::{Algorithms, FAST_CIPHERS};
 use crate::ssh::door::{Door, TurnedAway, Unproven};
 use crate::ssh::greeting::greet;
@@ -46,6 +46,7 @@ use crate::ssh::session::{Conversation, Login, Pulse};
 use crate::ssh::socket::{Knife, Socket, Valve};
 use crate::telemetry::{ConnectionResult, Event, Limit, Metrics, Rng};
 use crate::terms::clock::Clock;
+use crate::terms::limits;
 use crate::terms::path::quoted;
 
 /// What the SSH side is started with.
@@ -295,7 +296,7 @@ async fn converse(
     }
     let valve = Arc::new(Valve::default());
     let (login, logged_in) = oneshot::channel();
-    let pulse = Arc::new(Pulse::default());
+    let pulse = Arc::new(Pulse::new(Arc::clone(&valve)));
     let handler = Conversation::new(
         Arc::clone(&services),
         source,
@@ -455,10 +456,15 @@ impl Connection {
         let mut occasion = interval(JUDGE_EVERY);
         let mut beats = self.pulse.beats();
         let mut quiet = Duration::ZERO;
+        let pulse = Arc::clone(&self.pulse);
         loop {
             tokio::select! {
                 ended = &mut self.running => return self.end_of(ended.map(|()| "the client left")),
                 () = stopped(&mut stop) => return self.drain().await,
+                () = pulse.overtaken() => {
+                    self.cut();
+                    return "silent, and the same key goes on from another connection".to_owned();
+                }
                 Ok(()) = changed.changed() => {}
                 _ = occasion.tick() => {
                     let now = self.pulse.beats();
@@ -483,11 +489,11 @@ impl Connection {
         }
     }
 
-    /// Lets what was begun come to its end, but not for ever.
+    /// Lets what was begun come to its end, but not for ever, and not for who is gone.
     async fn drain(&mut self) -> String {
         let pulse = Arc::clone(&self.pulse);
         let at_rest = async {
-            while pulse.is_busy() {
+            while pulse.is_busy() && pulse.silence() < limits::PEER_SILENCE_MAX {
                 sleep(DRAIN_EVERY).await;
             }
         };

@@ -13,6 +13,7 @@ use russh::server::Msg;
 use tokio::runtime;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
 
 use crate::authority::Identity;
 use crate::intake::submission::Submission;
@@ -21,8 +22,10 @@ use crate::intake::{Opening, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::Origin;
 use crate::ssh::Services;
 use crate::ssh::outbox::{Post, Sender, kick};
-use crate::ssh::session::Desk;
+use crate::ssh::quota::OpenFiles;
+use crate::ssh::session::{Caller, Desk, Pulse};
 use crate::ssh::sftp::refusal_of;
+use crate::telemetry::Limit;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
 use crate::wire::exec::Word;
@@ -41,6 +44,9 @@ pub(super) struct ScpDesk {
     services: Arc<Services>,
     who: Identity,
     origin: Origin,
+    /// How many files a second it may send.
+    files: Arc<OpenFiles>,
+    pulse: Arc<Pulse>,
     post: Post,
     state: Mutex<State>,
 }
@@ -120,8 +126,7 @@ impl ScpChannel {
     /// `scp -t`: the client sends.
     pub(super) fn receive_into(
         services: Arc<Services>,
-        who: Identity,
-        origin: Origin,
+        caller: Caller,
         half: ChannelWriteHalf<Msg>,
         target: Target,
     ) -> Self {
@@ -132,7 +137,7 @@ impl ScpChannel {
             upload: None,
             answered: None,
         }));
-        let desk = ScpDesk::new(services, who, origin, half, role);
+        let desk = ScpDesk::new(services, caller, half, role);
         desk.post.outbox().packets(vec![0]);
         kick(&desk);
         Self {
@@ -144,8 +149,7 @@ impl ScpChannel {
     /// `scp -f`: the client fetches.
     pub(super) fn send_from(
         services: Arc<Services>,
-        who: Identity,
-        origin: Origin,
+        caller: Caller,
         half: ChannelWriteHalf<Msg>,
         paths: Vec<Word>,
         options: SourceOptions,
@@ -155,7 +159,7 @@ impl ScpChannel {
         // A task that does nothing stands in until the desk is there for the real one.
         let idle = runtime.spawn(async {}).abort_handle();
         let role = Role::Source(Some(answers), idle);
-        let desk = ScpDesk::new(services, who, origin, half, role);
+        let desk = ScpDesk::new(services, caller, half, role);
         let source = Source {
             desk: Arc::clone(&desk),
             answers: inbox,
@@ -286,18 +290,22 @@ impl Drop for ScpChannel {
 impl ScpDesk {
     fn new(
         services: Arc<Services>,
-        who: Identity,
-        origin: Origin,
+        caller: Caller,
         half: ChannelWriteHalf<Msg>,
         role: Role,
     ) -> Arc<Self> {
+        let Caller {
+            who,
+            origin,
+            files,
+            pulse,
+        } = caller;
         Arc::new(Self {
             services,
             who,
-            origin: Origin {
-                channel: "scp".to_owned(),
-                ..origin
-            },
+            origin,
+            files,
+            pulse,
             post: Post::new(half),
             state: Mutex::new(State {
                 role,
@@ -405,7 +413,13 @@ impl ScpDesk {
             declared_bytes: Some(bytes),
             ..Opening::default()
         };
-        intake.open(permit, opening, self.origin.clone()).await
+        let wait = self.files.pace(Instant::now());
+        if !wait.is_zero() {
+            self.services.metrics.limit_reached(Limit::FilesRate);
+            sleep(wait).await;
+        }
+        let (origin, peer) = (self.origin.clone(), Arc::clone(&self.pulse));
+        intake.open(permit, opening, origin, peer).await
     }
 }
 

@@ -16,11 +16,12 @@ use russh::server::{
 use russh::{
     Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Disconnect, Error, Pty, Sig,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::authority::{Identity, SessionSlot};
+use crate::intake::Peer;
 use crate::ledger::submissions::Origin;
 use crate::ssh::door::Unproven;
 use crate::ssh::outbox::stderr_line;
@@ -49,12 +50,22 @@ pub(super) struct Conversation {
     valve: Arc<Valve>,
 }
 
-/// Signs of life, for the task that watches the connection.
-#[derive(Default)]
+/// Signs of life, for the task that watches the connection and for who comes after it.
 pub(super) struct Pulse {
+    valve: Arc<Valve>,
+    /// Somebody else of the same key goes on with what it was sending.
+    overtaken: Notify,
     beats: AtomicU64,
     denied: AtomicBool,
     desks: Mutex<Vec<Weak<dyn Desk>>>,
+}
+
+/// Who talks on a channel, and what all channels of its connection share.
+pub(super) struct Caller {
+    pub(super) who: Identity,
+    pub(super) origin: Origin,
+    pub(super) files: Arc<OpenFiles>,
+    pub(super) pulse: Arc<Pulse>,
 }
 
 /// How a login ended.
@@ -183,12 +194,17 @@ impl Conversation {
         session.channel_failure(channel)
     }
 
-    fn origin(&self, who: &Identity, session: &Session) -> Origin {
-        Origin {
-            channel: "sftp".to_owned(),
-            address: self.source.to_string(),
-            client: client_of(session),
-            key: who.fingerprint.clone(),
+    fn caller(&self, who: &Identity, channel: &str, session: &Session) -> Caller {
+        Caller {
+            who: who.clone(),
+            origin: Origin {
+                channel: channel.to_owned(),
+                address: self.source.to_string(),
+                client: client_of(session),
+                key: who.fingerprint.clone(),
+            },
+            files: Arc::clone(&self.files),
+            pulse: Arc::clone(&self.pulse),
         }
     }
 
@@ -206,7 +222,7 @@ impl Conversation {
             None => return self.refuse(channel, session),
         };
         let (services, who) = (Arc::clone(&self.services), who.clone());
-        let origin = self.origin(&who, session);
+        let caller = self.caller(&who, "scp", session);
         let count = self.services.metrics.session(SessionKind::Scp);
         let line = match exec {
             Exec::Target { path, folder, .. } => {
@@ -215,7 +231,7 @@ impl Conversation {
                     path: parsed.clone().unwrap_or_else(|_| VirtualPath::root()),
                     folder: folder || path.bytes.ends_with(b"/"),
                 };
-                let mut scp = ScpChannel::receive_into(services, who, origin, half, target);
+                let mut scp = ScpChannel::receive_into(services, caller, half, target);
                 if let Err(bad) = parsed {
                     scp.fail(&bad.to_string());
                 }
@@ -228,7 +244,7 @@ impl Conversation {
                 times,
             } => {
                 let options = scp::SourceOptions { recursive, times };
-                let sending = ScpChannel::send_from(services, who, origin, half, paths, options);
+                let sending = ScpChannel::send_from(services, caller, half, paths, options);
                 let Some(scp) = sending else {
                     return self.refuse(channel, session);
                 };
@@ -566,14 +582,8 @@ impl Handler for Conversation {
             None => return self.refuse(channel, session),
         };
         session.channel_success(channel)?;
-        let origin = self.origin(who, session);
-        let files = FileChannel::start(
-            Arc::clone(&self.services),
-            who.clone(),
-            origin,
-            half,
-            Arc::clone(&self.files),
-        );
+        let caller = self.caller(who, "sftp", session);
+        let files = FileChannel::start(Arc::clone(&self.services), caller, half);
         self.pulse.watch(files.desk());
         let count = self.services.metrics.session(SessionKind::Sftp);
         self.channels.insert(channel, Line::Files(files, count));
@@ -762,7 +772,32 @@ impl Drop for Sums {
 
 // === impl Pulse ===
 
+impl Peer for Pulse {
+    fn silence(&self) -> Duration {
+        self.valve.silence()
+    }
+
+    fn cut(&self) {
+        self.overtaken.notify_one();
+    }
+}
+
 impl Pulse {
+    pub(super) fn new(valve: Arc<Valve>) -> Self {
+        Self {
+            valve,
+            overtaken: Notify::new(),
+            beats: AtomicU64::new(0),
+            denied: AtomicBool::new(false),
+            desks: Mutex::default(),
+        }
+    }
+
+    /// Returns when somebody else of the same key goes on with what was sent here.
+    pub(super) async fn overtaken(&self) {
+        self.overtaken.notified().await;
+    }
+
     /// Changes whenever the client did something.
     pub(super) fn beats(&self) -> u64 {
         self.beats.load(Ordering::Relaxed)

@@ -30,7 +30,7 @@ use crate::ssh::lane::{Claim, Lane, Ticket};
 use crate::ssh::outbox::{Outbox, Post, Sender, kick};
 use crate::ssh::quota::{OpenFiles, Place, Purpose};
 use crate::ssh::readahead::{Found, Window};
-use crate::ssh::session::Desk;
+use crate::ssh::session::{Caller, Desk, Pulse};
 use crate::telemetry::Limit;
 use crate::terms::digest::Digest;
 use crate::terms::limits;
@@ -55,6 +55,7 @@ pub(super) struct FileDesk {
     origin: Origin,
     /// What the connection has open.
     files: Arc<OpenFiles>,
+    pulse: Arc<Pulse>,
     /// Its queue is locked after `state` when both are needed.
     post: Post,
     state: Mutex<State>,
@@ -266,16 +267,21 @@ impl FileChannel {
     /// Starts serving; the first thing the client gets are the lines of `intake.hello`.
     pub(super) fn start(
         services: Arc<Services>,
-        who: Identity,
-        origin: Origin,
+        caller: Caller,
         half: ChannelWriteHalf<Msg>,
-        files: Arc<OpenFiles>,
     ) -> Self {
+        let Caller {
+            who,
+            origin,
+            files,
+            pulse,
+        } = caller;
         let desk = Arc::new(FileDesk {
             services,
             who,
             origin,
             files,
+            pulse,
             post: Post::new(half),
             state: Mutex::new(State::default()),
         });
@@ -793,7 +799,8 @@ impl Work {
                     desk.services.metrics.limit_reached(Limit::FilesRate);
                     sleep(wait).await;
                 }
-                match Box::pin(intake.open(*permit, opening, desk.origin.clone())).await {
+                let (origin, peer) = (desk.origin.clone(), Arc::clone(&desk.pulse));
+                match Box::pin(intake.open(*permit, opening, origin, peer)).await {
                     Ok(submission) => Outcome::Opened(Open::Upload(Box::new(Upload {
                         submission,
                         name,

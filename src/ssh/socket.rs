@@ -51,11 +51,14 @@ pub(super) struct Socket<S> {
     pace: Pace,
 }
 
-/// How much may come in: shared with who knows when the login is done.
-#[derive(Debug, Default)]
+/// How much may come in, and when something came: shared with who watches the connection.
+#[derive(Debug)]
 pub(super) struct Valve {
     /// Bytes a second; 0: nobody has logged in yet.
     per_sec: AtomicU64,
+    made_at: Instant,
+    /// When the last bytes came, milliseconds after it was made.
+    heard_ms: AtomicU64,
 }
 
 /// A bucket that holds what one second brings.
@@ -90,7 +93,28 @@ pub(super) const TOO_MUCH: &str = "more than 1 MiB before login";
 
 // === impl Valve ===
 
+impl Default for Valve {
+    fn default() -> Self {
+        Self {
+            per_sec: AtomicU64::new(0),
+            made_at: Instant::now(),
+            heard_ms: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Valve {
+    /// How long nothing has come in.
+    pub(super) fn silence(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
+        self.made_at.elapsed().saturating_sub(heard)
+    }
+
+    fn hear(&self) {
+        let now = u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heard_ms.store(now, Ordering::Relaxed);
+    }
+
     /// The login is done: from now on `per_sec` bytes a second, at least one.
     pub(super) fn open(&self, per_sec: u64) {
         self.per_sec.store(per_sec.max(1), Ordering::Relaxed);
@@ -204,6 +228,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Counts what was read.
     fn took(&mut self, count: usize) -> io::Result<()> {
         self.last_read = count;
+        self.valve.hear();
         if self.valve.rate().is_some() {
             let bytes = u64::try_from(count).unwrap_or(u64::MAX);
             self.pace.left = self.pace.left.saturating_sub(bytes);

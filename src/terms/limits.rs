@@ -2,6 +2,8 @@
 //!
 //! A bound that policy can lower or raise has its default here.
 
+use std::time::Duration;
+
 /// Longest path a client may name, bytes (`PATH_MAX` of Linux).
 pub const PATH_BYTES_MAX: usize = 4096;
 /// Longest single name, bytes (`NAME_MAX` of Linux; partners' tools know it).
@@ -179,6 +181,16 @@ pub const VERDICT_WAIT_MS: u64 = 10_000;
 pub const KEEP_VISIBLE_SECS: u64 = 24 * 3600;
 /// Rows of one page of a listing; a page is in memory for each folder that is open.
 pub const LISTING_ROWS_MAX: usize = 500;
+/// Silence after which a keepalive is sent to a client, and again: one that lives is never silent for
+/// longer than this and a round trip.
+pub const KEEPALIVE: Duration = Duration::from_secs(15);
+/// Keepalives without an answer after which a connection ends: four minutes, as networks come back.
+pub const KEEPALIVES_UNANSWERED_MAX: usize = 15;
+/// Silence after which the same key may take over what a connection was sending: it has left a
+/// keepalive unanswered for five seconds.
+pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How long what a dead connection has sent may take to be kept.
+pub const CUT_WITHIN: Duration = Duration::from_secs(10);
 /// A file removed so long ago is not what the next one of its name replaces, microseconds: lftp and
 /// `WinSCP` remove just before they rename.
 pub const REPLACE_WITHIN_MICROS: i64 = 60_000_000;

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::Path;
 
+use rustix::process::Signal;
+
 use crate::harness::raw::{self, RawSftp, string};
 use crate::harness::{Failed, Gateway, Verdict, orders};
 use crate::{Needs, Test};
@@ -50,6 +52,11 @@ pub(crate) const TESTS: &[Test] = &[
         second_writer,
     ),
     (
+        "the same key goes on with an upload whose connection is dead and does not know it",
+        Needs::OpenSsh,
+        overtaken,
+    ),
+    (
         "the quota is exact: declared sizes count at once, and what is given up is free again",
         Needs::OpenSsh,
         exact_quota,
@@ -63,6 +70,11 @@ pub(crate) const TESTS: &[Test] = &[
         "after the order to stop a running upload gets its verdict and nobody new is let in",
         Needs::OpenSsh,
         drained,
+    ),
+    (
+        "a client that is gone without a word does not hold up the end of the gateway for long",
+        Needs::OpenSsh,
+        drained_of_the_dead,
     ),
 ];
 
@@ -406,4 +418,44 @@ fn drained() -> Verdict {
     assert_eq!(gateway.ended()?, 0);
     gateway.serve()?;
     gateway.wait_state("orders_20261113.csv", "delivered")
+}
+
+fn overtaken() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261114.csv";
+    let mut first = RawSftp::open(&gateway, &[])?;
+    let handle = first.open_file(path, PUT)?;
+    let text = orders(2);
+    let (front, rest) = text.as_bytes().split_at(60);
+    assert_eq!(write(&mut first, &handle, 0, front)?, 0);
+    first.signal(Signal::STOP)?;
+    let mut second = RawSftp::open(&gateway, &[])?;
+    let resumed = second.open_file(path, PATCH)?;
+    assert_eq!(write(&mut second, &resumed, 60, rest)?, 0);
+    assert_eq!(close(&mut second, &resumed)?.0, 0);
+    gateway.wait_state("orders_20261114.csv", "delivered")?;
+    assert_eq!(gateway.objects()?.len(), 1);
+    assert_eq!(gateway.submissions()?.len(), 1);
+    first.signal(Signal::CONT)?;
+    assert!(write(&mut first, &handle, 60, rest).is_err());
+    let log = gateway.log();
+    assert!(
+        log.contains("the same key goes on from another connection"),
+        "{log}"
+    );
+    Ok(())
+}
+
+fn drained_of_the_dead() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file("/inbox/orders_20261115.csv", PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, orders(2).as_bytes())?, 0);
+    sftp.signal(Signal::STOP)?;
+    gateway.terminate()?;
+    assert_eq!(gateway.ended()?, 0);
+    let log = gateway.log();
+    assert!(!log.contains("transfers did not end in time"), "{log}");
+    gateway.serve()?;
+    gateway.wait_state("orders_20261115.csv", "interrupted")
 }

@@ -3,6 +3,8 @@
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{Failed, Gateway, Verdict};
 
 /// One sftp channel.
@@ -61,6 +63,11 @@ impl RawSftp {
         let version = raw.read_packet()?;
         assert_eq!(version.first(), Some(&2), "VERSION expected: {version:?}");
         Ok(raw)
+    }
+
+    /// Stops the client's process, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) -> Verdict {
+        Ok(kill_process(Pid::from_child(&self.ssh), signal)?)
     }
 
     /// Sends bytes as they are.

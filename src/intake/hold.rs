@@ -1,0 +1,222 @@
+//! Who writes to a path: one at a time. Whoever comes second is refused, and told who is there and
+//! since when; unless the first is the same key on a connection that is dead and does not know it.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use crate::intake::{Intake, Refusal, RefusalKind, receipt};
+use crate::ledger::submissions::Origin;
+use crate::terms::clock::Timestamp;
+use crate::terms::ids::{PartnerId, SubmissionId};
+use crate::terms::limits;
+
+/// The connection a file is sent on.
+pub trait Peer: Send + Sync {
+    /// How long nothing at all has come from it. One that lives answers a keepalive.
+    fn silence(&self) -> Duration;
+    /// Ends it; what it was sending is kept as far as it came.
+    fn cut(&self);
+}
+
+/// A path being written or judged.
+pub(super) struct Live {
+    /// Which submission, once that is known.
+    pub(super) id: Option<SubmissionId>,
+    pub(super) since: Timestamp,
+    address: String,
+    /// Who sends, where somebody does.
+    sender: Option<Sender>,
+    pub(super) file: Arc<LiveFile>,
+}
+
+#[derive(Clone)]
+struct Sender {
+    /// The fingerprint it has logged in with.
+    key: String,
+    peer: Arc<dyn Peer>,
+}
+
+/// What others see of a file while it is being written, and may say about it.
+#[derive(Debug)]
+pub(super) struct LiveFile {
+    bytes: AtomicU64,
+    /// Seconds since 1970; [`NO_TIME`] when the client has set none.
+    mtime: AtomicI64,
+}
+
+/// Holds a path against other writers; lets go when dropped.
+pub(super) struct Hold {
+    intake: Intake,
+    slot: (PartnerId, String),
+}
+
+/// No file is that old.
+const NO_TIME: i64 = i64::MIN;
+/// Between two looks whether an earlier sender gives a sign of life, or has let go.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+// === impl Intake ===
+
+impl Intake {
+    /// Holds a path while it is changed or judged.
+    pub(super) fn hold(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        address: &str,
+        file: &Arc<LiveFile>,
+    ) -> Result<Hold, Refusal> {
+        self.hold_for(partner, path, address, None, file)
+    }
+
+    /// Holds a path for who sends a file. Where the same key sends it already, on another connection
+    /// that has fallen silent, this waits until that one speaks, or is silent for so long that it is
+    /// dead: then it is cut off, and what it has sent can be resumed.
+    pub(super) async fn hold_to_send(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        origin: &Origin,
+        peer: Arc<dyn Peer>,
+        file: &Arc<LiveFile>,
+    ) -> Result<Hold, Refusal> {
+        let sender = Sender {
+            key: origin.key.clone(),
+            peer,
+        };
+        let begun = Instant::now();
+        let mut cut_at = None;
+        loop {
+            let address = &origin.address;
+            let held = self.hold_for(partner, path, address, Some(sender.clone()), file);
+            let Err(refusal) = held else {
+                return held;
+            };
+            let Some(earlier) = self.sender_at(partner, path) else {
+                return Err(refusal);
+            };
+            let is_other = !Arc::ptr_eq(&earlier.peer, &sender.peer);
+            if earlier.key != sender.key || !is_other {
+                return Err(refusal);
+            }
+            let silence = earlier.peer.silence();
+            let is_over = match cut_at {
+                Some(at) => Instant::now().duration_since(at) > limits::CUT_WITHIN,
+                // It has spoken since.
+                None => silence < begun.elapsed(),
+            };
+            if is_over {
+                return Err(refusal);
+            }
+            if cut_at.is_none() && silence >= limits::PEER_SILENCE_MAX {
+                earlier.peer.cut();
+                cut_at = Some(Instant::now());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn hold_for(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        address: &str,
+        sender: Option<Sender>,
+        file: &Arc<LiveFile>,
+    ) -> Result<Hold, Refusal> {
+        let slot = (partner.clone(), path.to_owned());
+        let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(other) = live.get(&slot) {
+            return Err(Refusal::new(
+                RefusalKind::PermissionDenied,
+                format!(
+                    "{} is being sent from {} since {}; wait until it is done",
+                    receipt::ascii(path, 80),
+                    other.address,
+                    other.since.to_human(),
+                ),
+            ));
+        }
+        live.insert(
+            slot.clone(),
+            Live {
+                id: None,
+                since: self.now(),
+                address: address.to_owned(),
+                sender,
+                file: Arc::clone(file),
+            },
+        );
+        Ok(Hold {
+            intake: self.clone(),
+            slot,
+        })
+    }
+
+    fn sender_at(&self, partner: &PartnerId, path: &str) -> Option<Sender> {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.get(&(partner.clone(), path.to_owned()))?
+            .sender
+            .clone()
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    /// Says which submission the path is held for: nobody else mends it meanwhile.
+    pub(super) fn own(&self, id: SubmissionId) {
+        self.with(|live| live.id = Some(id));
+    }
+
+    /// Nothing more is sent: it is judged now, whatever becomes of the connection.
+    pub(super) fn is_sent(&self) {
+        self.with(|live| live.sender = None);
+    }
+
+    fn with(&self, act: impl FnOnce(&mut Live)) {
+        let lives = &self.intake.0.live;
+        let mut lives = lives.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = lives.get_mut(&self.slot) {
+            act(live);
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let lives = &self.intake.0.live;
+        let mut lives = lives.lock().unwrap_or_else(PoisonError::into_inner);
+        lives.remove(&self.slot);
+    }
+}
+
+// === impl LiveFile ===
+
+impl LiveFile {
+    pub(super) fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicU64::new(bytes),
+            mtime: AtomicI64::new(NO_TIME),
+        })
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_bytes(&self, bytes: u64) {
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn mtime(&self) -> Option<i64> {
+        Some(self.mtime.load(Ordering::Relaxed)).filter(|at| *at != NO_TIME)
+    }
+
+    pub(super) fn set_mtime(&self, mtime: i64) {
+        self.mtime.store(mtime, Ordering::Relaxed);
+    }
+}
