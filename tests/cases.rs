@@ -28,7 +28,10 @@ use serde::Deserialize;
 fn main() {
     let arguments = Arguments::from_args();
     let mut trials = vec![
-        Trial::test("there_are_at_least_sixty_cases", there_are_enough_cases),
+        Trial::test(
+            "there_are_at_least_two_hundred_cases",
+            there_are_enough_cases,
+        ),
         Trial::test(
             "every_code_inspection_can_emit_occurs_in_a_case",
             every_code_occurs,
@@ -159,8 +162,8 @@ const SEED: [u8; 16] = *b"the same for all";
 
 fn there_are_enough_cases() -> Result<(), Failed> {
     let found = folders()?.len();
-    if found < 60 {
-        return Err(format!("{found} case folders, 60 at least").into());
+    if found < 200 {
+        return Err(format!("{found} case folders, 200 at least").into());
     }
     Ok(())
 }
@@ -201,6 +204,7 @@ fn is_of_inspection(code: Code) -> bool {
         Code::FormatError
         | Code::EncodingError
         | Code::CompressionError
+        | Code::EncryptionError
         | Code::LimitExceeded
         | Code::RowCount
         | Code::TooFewRows
@@ -234,6 +238,7 @@ fn is_fatal(code: Code) -> bool {
         Code::FormatError
         | Code::EncodingError
         | Code::CompressionError
+        | Code::EncryptionError
         | Code::LimitExceeded
         | Code::BlankLabel
         | Code::DuplicateLabel

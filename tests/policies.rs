@@ -466,7 +466,7 @@ fn what_this_version_does_not_act_on_is_refused() {
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
     check_in_feed("on_finding = @@\"hold\"", code, "");
     check_in_feed("encoding = [\"utf-8\", @@\"windows-1252\"]", code, "");
-    check_in_feed("compression = [@@\"zstd\"]", code, "");
+    check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");
     check_in_feed("tolerance = { rows = @@3 }", code, "write 0");

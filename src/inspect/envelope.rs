@@ -4,11 +4,11 @@
 //! under the name of what it is. What was unpacked is judged like what was sent, so there are no
 //! archives in archives.
 
-use crate::inspect::gunzip::{self, Flow, Gunzip, GunzipFault};
 use crate::inspect::magic::{self, Sniffed};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::show;
 use crate::inspect::table::{self, Table, TableRules};
+use crate::inspect::unpack::{Flow, Packing, Unpack, UnpackFault};
 use crate::policy::contract::{
     Compression, Contract, ExtraColumns, FieldsMatch, Format, HeaderMatch, MissingColumns, Schema,
     TokenKind,
@@ -27,7 +27,7 @@ pub(crate) enum Envelope {
 /// A file of rows, perhaps compressed.
 pub(crate) struct Csv {
     wrapping: Wrapping,
-    takes_gzip: bool,
+    takes: Vec<Packing>,
     takes_plain: bool,
     ratio_max: u64,
     output_bytes_max: u64,
@@ -36,9 +36,9 @@ pub(crate) struct Csv {
 
 /// How the bytes are wrapped.
 enum Wrapping {
-    /// Fewer than two bytes, all like gzip.
+    /// First bytes, until they tell what the file is.
     Unknown(Vec<u8>),
-    Gzip(Box<Gunzip>),
+    Packed(Box<Unpack>),
     Plain,
 }
 
@@ -46,8 +46,8 @@ enum Wrapping {
 struct Contents {
     /// First bytes, until they tell what the file is.
     head: Option<Vec<u8>>,
-    /// Plain bytes are refused even when they are text.
-    is_refused: bool,
+    /// Plain bytes are refused even when they are text: the compressions wanted.
+    wanted: Option<String>,
     table: Table,
 }
 
@@ -82,16 +82,16 @@ impl Envelope {
             bom: contract.bom,
             trailer: contract.trailer.clone(),
         };
-        let takes = |compression| contract.compression.contains(&compression);
+        let takes = contract.compression.iter().copied();
         Ok(Self::Csv(Box::new(Csv {
             wrapping: Wrapping::Unknown(Vec::new()),
-            takes_gzip: takes(Compression::Gzip),
-            takes_plain: takes(Compression::None),
+            takes: takes.filter_map(Packing::of).collect(),
+            takes_plain: contract.compression.contains(&Compression::None),
             ratio_max: contract.ratio_max,
             output_bytes_max: contract.output_bytes_max,
             contents: Contents {
                 head: Some(Vec::new()),
-                is_refused: false,
+                wanted: None,
                 table: Table::new(rules, tokenizers, seed),
             },
         })))
@@ -148,30 +148,40 @@ impl Csv {
         report: &mut Report,
         out: &mut Vec<u8>,
     ) -> Result<(), Refused> {
-        if let Wrapping::Unknown(head) = &mut self.wrapping {
-            let missing = gunzip::MAGIC.len() - head.len();
-            let (now, rest) = input
-                .split_at_checked(missing.min(input.len()))
-                .unwrap_or((input, &[]));
-            head.extend_from_slice(now);
-            let is_short = head.len() < gunzip::MAGIC.len();
-            if is_short && gunzip::MAGIC.starts_with(head) {
-                return Ok(());
-            }
-            let head = std::mem::take(head);
-            self.wrapping = self.wrapping_of(&head);
-            self.unwrap(&head, report, out)?;
-            return self.unwrap(rest, report, out);
+        let Wrapping::Unknown(head) = &mut self.wrapping else {
+            return self.unwrap(input, report, out);
+        };
+        let missing = magic::BYTES_MAX - head.len();
+        let (now, rest) = input
+            .split_at_checked(missing.min(input.len()))
+            .unwrap_or((input, &[]));
+        head.extend_from_slice(now);
+        let sniffed = magic::sniff(head, false);
+        if sniffed == Sniffed::Unknown {
+            return Ok(());
         }
-        self.unwrap(input, report, out)
+        let head = std::mem::take(head);
+        self.begin(sniffed);
+        self.unwrap(&head, report, out)?;
+        self.unwrap(rest, report, out)
     }
 
-    fn wrapping_of(&mut self, head: &[u8]) -> Wrapping {
-        if self.takes_gzip && head == gunzip::MAGIC {
-            return Wrapping::Gzip(Box::new(Gunzip::new(self.ratio_max, self.output_bytes_max)));
-        }
-        self.contents.is_refused = !self.takes_plain;
-        Wrapping::Plain
+    fn begin(&mut self, sniffed: Sniffed) {
+        let packing = match sniffed {
+            Sniffed::Foreign(magic) => self.takes.iter().find(|one| one.name() == magic.name),
+            Sniffed::Text | Sniffed::Unknown => None,
+        };
+        self.wrapping = match packing {
+            Some(packing) => {
+                let unpack = Unpack::new(*packing, self.ratio_max, self.output_bytes_max);
+                Wrapping::Packed(Box::new(unpack))
+            }
+            None => {
+                let names: Vec<&str> = self.takes.iter().map(|one| one.name()).collect();
+                self.contents.wanted = (!self.takes_plain).then(|| names.join(" or "));
+                Wrapping::Plain
+            }
+        };
     }
 
     fn unwrap(
@@ -182,12 +192,12 @@ impl Csv {
     ) -> Result<(), Refused> {
         let caps = self.caps();
         let contents = &mut self.contents;
-        let gunzip = match &mut self.wrapping {
+        let unpack = match &mut self.wrapping {
             Wrapping::Unknown(_) | Wrapping::Plain => return contents.push(input, report, out),
-            Wrapping::Gzip(gunzip) => gunzip,
+            Wrapping::Packed(unpack) => unpack,
         };
         let mut refused = Ok(());
-        let result = gunzip.push(input, |text| {
+        let result = unpack.push(input, |text| {
             refused = contents.push(text, report, out);
             match refused {
                 Ok(()) => Flow::Go,
@@ -195,7 +205,7 @@ impl Csv {
             }
         });
         refused?;
-        result.map_err(|fault| compression(fault, gunzip.given(), caps, report))
+        result.map_err(|fault| compression(fault, unpack, caps, report))
     }
 
     fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
@@ -204,15 +214,15 @@ impl Csv {
             if head.is_empty() {
                 self.wrapping = Wrapping::Plain;
             } else {
-                self.wrapping = self.wrapping_of(&head);
+                self.begin(magic::sniff(&head, true));
                 self.unwrap(&head, report, out)?;
             }
         }
-        if let Wrapping::Gzip(gunzip) = &self.wrapping {
-            let given = gunzip.given();
-            gunzip
+        if let Wrapping::Packed(unpack) = &self.wrapping {
+            let caps = self.caps();
+            unpack
                 .finish()
-                .map_err(|fault| compression(fault, given, self.caps(), report))?;
+                .map_err(|fault| compression(fault, unpack, caps, report))?;
         }
         self.contents.finish(report, out)
     }
@@ -249,7 +259,7 @@ impl Contents {
 
     fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
         if let Some(head) = &self.head {
-            if head.is_empty() && self.is_refused {
+            if head.is_empty() && self.wanted.is_some() {
                 return Err(table::refuse_empty(0, report));
             }
             let sniffed = magic::sniff(head, true);
@@ -266,14 +276,16 @@ impl Contents {
     ) -> Result<(), Refused> {
         let (code, detail, hint) = match sniffed {
             Sniffed::Unknown => return Ok(()),
-            Sniffed::Text if self.is_refused => (
-                Code::FormatError,
-                "not gzip".to_owned(),
-                Some("Compress the file with gzip.".to_owned()),
-            ),
             Sniffed::Text => {
-                let head = self.head.take().unwrap_or_default();
-                return self.table.push(&head, report, out);
+                let Some(wanted) = &self.wanted else {
+                    let head = self.head.take().unwrap_or_default();
+                    return self.table.push(&head, report, out);
+                };
+                (
+                    Code::FormatError,
+                    format!("not {wanted}"),
+                    Some(format!("Compress the file with {wanted}.")),
+                )
             }
             Sniffed::Foreign(magic) => (
                 // Text in another encoding is text all the same.
@@ -292,49 +304,75 @@ impl Contents {
             detail,
             ..Sample::default()
         };
-        let rule = if self.is_refused { "gzip" } else { "CSV text" };
+        let rule = self.wanted.as_deref().unwrap_or("CSV text");
         Err(report.refuse(0, code, None, rule, hint, sample))
     }
 }
 
-/// Tells a fault of the compressed stream that follows `given` bytes of text.
+/// Tells a fault of a compressed file, of which so much text was read.
 fn compression(
-    fault: GunzipFault,
-    given: u64,
+    fault: UnpackFault,
+    unpack: &Unpack,
     (ratio_max, output_bytes_max): (u64, u64),
     report: &mut Report,
 ) -> Refused {
-    let broken = |detail: &str| {
-        (
-            Code::CompressionError,
-            "gzip, whole and nothing behind it".to_owned(),
-            detail.to_owned(),
-        )
+    let name = unpack.packing().name();
+    let broken = |detail: String| {
+        let rule = format!("{name}, whole and nothing behind it");
+        (Code::CompressionError, rule, detail)
+    };
+    let archive = |detail: &str| {
+        let rule = format!("{name} with one file in it");
+        (Code::CompressionError, rule, detail.to_owned())
     };
     let (code, rule, detail) = match fault {
-        GunzipFault::Broken => broken("the compressed data is broken"),
-        GunzipFault::Checksum => broken("the checksum differs"),
-        GunzipFault::Header => broken("the gzip header is broken"),
-        GunzipFault::Length => broken("the length differs"),
-        GunzipFault::Trailing => broken("other bytes follow the gzip data"),
-        GunzipFault::Truncated => broken("the gzip data ends early"),
-        GunzipFault::Output => (
+        UnpackFault::Broken => broken("the compressed data is broken".to_owned()),
+        UnpackFault::Checksum => broken("the checksum differs".to_owned()),
+        UnpackFault::Directory => archive("its directory and its contents differ"),
+        UnpackFault::Empty => archive("no file is in it"),
+        UnpackFault::Encrypted => (
+            Code::EncryptionError,
+            "a file that can be read".to_owned(),
+            "it needs a password".to_owned(),
+        ),
+        UnpackFault::Header => broken(format!("the {name} header is broken")),
+        UnpackFault::Length => broken("the length differs".to_owned()),
+        UnpackFault::Members => archive("more than one file is in it"),
+        UnpackFault::Method => archive("it is compressed in another way than deflate"),
+        UnpackFault::Trailing => broken(format!("other bytes follow the {name} data")),
+        UnpackFault::Truncated => broken(format!("the {name} data ends early")),
+        UnpackFault::Output => (
             Code::LimitExceeded,
             format!("{} decompressed", show::bytes(output_bytes_max)),
             format!("over {} decompressed", show::bytes(output_bytes_max)),
         ),
-        GunzipFault::Ratio => (
+        UnpackFault::Ratio => (
             Code::LimitExceeded,
             format!("{ratio_max} times its size decompressed"),
             format!("decompresses to over {ratio_max} times its size"),
         ),
+        UnpackFault::Window => (
+            Code::LimitExceeded,
+            "a window of 8 MiB".to_owned(),
+            "it takes more than 8 MiB of memory to read".to_owned(),
+        ),
     };
+    let given = unpack.given();
     let sample = Sample {
         byte: Some(given),
         detail,
         ..Sample::default()
     };
-    report.refuse(given, code, None, &rule, None, sample)
+    let hint = if fault == UnpackFault::Encrypted {
+        Some("Send it without a password.")
+    } else if fault == UnpackFault::Members {
+        Some("Send each file by itself.")
+    } else if fault == UnpackFault::Window {
+        Some("Compress it without --long and --ultra.")
+    } else {
+        None
+    };
+    report.refuse(given, code, None, &rule, hint.map(str::to_owned), sample)
 }
 
 fn no_columns() -> Schema {

@@ -4,8 +4,6 @@
 //! descriptions, parquet-format README, ISO 32000-1 7.5.2 (PDF), MS-CFB 2.2 (OLE2), Unicode 23.8
 //! (byte order marks), 7zFormat.txt, Avro and Arrow specifications.
 
-use crate::inspect::gunzip;
-
 /// Longest start looked at, bytes.
 pub(crate) const BYTES_MAX: usize = 10;
 
@@ -39,7 +37,7 @@ const UNPACK: Option<&str> = Some("Send the file itself, unpacked.");
 
 /// Longer starts before shorter ones they begin with.
 static MAGICS: [Magic; 17] = [
-    magic(&gunzip::MAGIC, "gzip", UNPACK),
+    magic(b"\x1f\x8b", "gzip", UNPACK),
     magic(
         b"PK\x03\x04",
         "zip",

@@ -1,6 +1,6 @@
 //! Rank 2, pure: bytes in, findings and tokenized bytes out.
 //!
-//! [`Line`] is one submission's line of stages: envelope (gzip) → encoding (UTF-8, BOM) → CSV →
+//! [`Line`] is one submission's line of stages: envelope (compression) → encoding (UTF-8, BOM) → CSV →
 //! schema → tokens → encode. One law holds for it: **split invariance**. However the input is
 //! cut into pieces, the findings, their positions and the output are the same.
 //!
@@ -15,7 +15,6 @@ mod encode;
 mod encoding;
 mod envelope;
 mod formats;
-mod gunzip;
 mod judge;
 mod magic;
 pub mod report;
@@ -26,6 +25,7 @@ mod table;
 mod trailer;
 mod types;
 mod unique;
+mod unpack;
 
 #[cfg(test)]
 mod tests;

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use regex::Regex;
 
 use super::*;
-use crate::inspect::gunzip::tests::gzip;
 use crate::inspect::report::Sample;
+use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
     HeaderMatch, Keep, Kind, MissingColumns, Newline, Schema, TextFormat, TokenKind, TokenRule,

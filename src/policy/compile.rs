@@ -738,8 +738,13 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         "utf-16le",
         "utf-16be",
     ];
-    const COMPRESSIONS: &[(&str, Compression)] =
-        &[("none", Compression::None), ("gzip", Compression::Gzip)];
+    const COMPRESSIONS: &[(&str, Compression)] = &[
+        ("none", Compression::None),
+        ("gzip", Compression::Gzip),
+        ("zstd", Compression::Zstd),
+        ("bzip2", Compression::Bzip2),
+        ("zip", Compression::Zip),
+    ];
     let before = notes.errors();
     table.words("encoding", &[("utf-8", ())], ENCODINGS_LATER, notes);
     let bom = table.word(
@@ -748,12 +753,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         &[],
         notes,
     );
-    let compression = table.words(
-        "compression",
-        COMPRESSIONS,
-        &["zstd", "bzip2", "zip"],
-        notes,
-    );
+    let compression = table.words("compression", COMPRESSIONS, &[], notes);
     let ratio = table.count("max_ratio", 1..=1_000_000, notes);
     let output = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
     let format = format(table, notes);

@@ -49,10 +49,16 @@ pub enum Bom {
 /// A compression, named by what the first bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
+    /// One or more streams.
+    Bzip2,
     /// RFC 1952, one or more members.
     Gzip,
     /// As it is.
     None,
+    /// An archive of one file.
+    Zip,
+    /// RFC 8878, one or more frames.
+    Zstd,
 }
 
 /// The shape of a file.

@@ -130,6 +130,9 @@ fn format_words(contract: &Contract) -> String {
         .map(|compression| match compression {
             Compression::None => "plain",
             Compression::Gzip => "gzip",
+            Compression::Bzip2 => "bzip2",
+            Compression::Zip => "zip with one file in it",
+            Compression::Zstd => "zstd",
         })
         .collect();
     parts.push(compressions.join(" or "));

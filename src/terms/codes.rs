@@ -15,6 +15,8 @@ pub enum Code {
     EncodingError,
     /// The compressed stream is broken, truncated or followed by other bytes.
     CompressionError,
+    /// The file can only be read with a password or key.
+    EncryptionError,
     /// The same content again where policy refuses it, or a name that may not be replaced.
     DuplicateFile,
     /// A size, ratio or count over its cap.
@@ -67,10 +69,11 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
+        Self::EncryptionError,
         Self::DuplicateFile,
         Self::LimitExceeded,
         Self::Incomplete,
@@ -103,6 +106,7 @@ impl Code {
             Self::FormatError => "format-error",
             Self::EncodingError => "encoding-error",
             Self::CompressionError => "compression-error",
+            Self::EncryptionError => "encryption-error",
             Self::DuplicateFile => "duplicate-file",
             Self::LimitExceeded => "limit-exceeded",
             Self::Incomplete => "incomplete",
@@ -168,9 +172,18 @@ encoding-error - a byte is not valid in the agreed character encoding
                 "\
 compression-error - the compressed file is broken, cut short, or not allowed
   Usual causes: an upload that stopped; a gzip file with other bytes behind it;
-    a file that is compressed although the feed takes plain files only.
+    a zip archive with more than one file in it, or none.
   Right: test it before sending: gzip -t orders.csv.gz
   Policy: `compression` lists what is taken; damage is never let through.
+"
+            }
+            Self::EncryptionError => {
+                "\
+encryption-error - the file can only be read with a password or a key
+  Usual causes: a zip archive made with a password; a document that is
+    protected.
+  Wrong: zip -e orders.zip orders.csv     Right: zip orders.zip orders.csv
+  Policy: nothing switches the check off; the connection itself is encrypted.
 "
             }
             Self::DuplicateFile => {

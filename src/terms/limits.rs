@@ -164,6 +164,8 @@ pub const UNIQUE_VALUE_BYTES: usize = 32;
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
 /// Decompressed bytes handed on at once.
 pub const INFLATE_PIECE_BYTES: usize = 64 * 1024;
+/// Largest window of a zstd frame, as a power of two, bytes: 8 MiB, what RFC 8878 recommends to take.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Decompressed bytes before the ratio is judged: tiny files may be all blanks.
 pub const INFLATE_RATIO_FREE_BYTES: u64 = 64 * 1024;
 /// Compressed bytes between two looks at the ratio.

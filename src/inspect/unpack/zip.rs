@@ -1,0 +1,739 @@
+//! zip (PKWARE APPNOTE 6.3.10) with one file in it, read from front to back.
+//!
+//! What readers usually believe is the directory at the end; what comes first is the file itself.
+//! Here both must say the same, so that no other program can find another file in it. The name in
+//! the archive is not used for anything. Stored and deflated files are taken, with and without the
+//! 64-bit fields.
+
+use flate2::{Crc, Decompress, FlushDecompress, Status};
+
+use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
+use crate::terms::limits;
+
+/// A zip archive being read.
+pub(super) struct Unzip {
+    inflate: Decompress,
+    piece: Vec<u8>,
+    step: Step,
+    /// Bytes of the record that is being collected.
+    record: Vec<u8>,
+    /// How many it takes.
+    wanted: usize,
+    member: Member,
+    /// What was found of the file's data.
+    sum: Crc,
+    packed_bytes: u64,
+    text_bytes: u64,
+}
+
+/// What the header before the file says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Member {
+    name: Vec<u8>,
+    flags: u16,
+    method: u16,
+    sum: u32,
+    packed_bytes: u64,
+    text_bytes: u64,
+    /// Lengths have 64 bits.
+    is_large: bool,
+}
+
+/// What is read next. Records are collected whole before they are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Four bytes that tell which record follows.
+    Signature(After),
+    /// The header before the file, then its name and extra fields.
+    Header,
+    HeaderNames,
+    Stored,
+    Deflated,
+    Descriptor,
+    /// The file's entry in the directory, then its name, extra fields and comment.
+    Entry,
+    /// `text_bytes`, `packed_bytes` of the entry, and the length of its extra fields.
+    EntryNames(u64, u64, u16),
+    /// The end of the directory, in 64 bits, and where that is.
+    LargeEnd,
+    LargeEndRest,
+    Locator,
+    /// The end of the directory, and the comment behind it.
+    End,
+    Comment,
+    Done,
+}
+
+/// What has been read when a signature is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    Nothing,
+    File,
+    /// Deflated or stored data whose checksum and lengths follow it.
+    Data,
+    Entry,
+    LargeEnd,
+    Locator,
+}
+
+const HEADER: u32 = 0x0403_4b50;
+const DESCRIPTOR: u32 = 0x0807_4b50;
+const ENTRY: u32 = 0x0201_4b50;
+const END: u32 = 0x0605_4b50;
+const LARGE_END: u32 = 0x0606_4b50;
+const LOCATOR: u32 = 0x0706_4b50;
+
+/// Bytes of records behind their signature.
+const HEADER_BYTES: usize = 26;
+const ENTRY_BYTES: usize = 42;
+const END_BYTES: usize = 18;
+const LARGE_END_LENGTH_BYTES: usize = 8;
+const LARGE_END_BYTES_MAX: u64 = 64 * 1024;
+const LOCATOR_BYTES: usize = 16;
+
+/// General purpose flags (section 4.4.4).
+const IS_ENCRYPTED: u16 = 1;
+const HAS_DESCRIPTOR: u16 = 1 << 3;
+const IS_STRONGLY_ENCRYPTED: u16 = 1 << 6;
+const HAS_MASKED_HEADERS: u16 = 1 << 13;
+
+const METHOD_STORED: u16 = 0;
+const METHOD_DEFLATED: u16 = 8;
+/// The extra field that holds lengths of 64 bits (section 4.5.3).
+const LARGE_FIELD: u16 = 1;
+/// Stands for a length that is in the extra field.
+const IN_EXTRA: u64 = 0xffff_ffff;
+
+// === impl Unzip ===
+
+impl Unzip {
+    pub(super) fn new() -> Self {
+        Self {
+            inflate: Decompress::new(false),
+            piece: vec![0; limits::INFLATE_PIECE_BYTES],
+            step: Step::Signature(After::Nothing),
+            record: Vec::new(),
+            wanted: 4,
+            member: Member::default(),
+            sum: Crc::new(),
+            packed_bytes: 0,
+            text_bytes: 0,
+        }
+    }
+
+    /// The end of the directory has been read, and its comment.
+    pub(super) fn is_whole(&self) -> bool {
+        self.step == Step::Done
+    }
+
+    /// Takes the archive's bytes.
+    pub(super) fn feed(&mut self, mut input: &[u8], out: &mut Out<'_>) -> Fed {
+        while !input.is_empty() {
+            input = match self.step {
+                Step::Done => return Err(UnpackFault::Trailing),
+                Step::Deflated => match self.inflate(input, out)? {
+                    Some(rest) => rest,
+                    None => return Ok(Flow::Stop),
+                },
+                Step::Stored => match self.copy(input, out)? {
+                    Some(rest) => rest,
+                    None => return Ok(Flow::Stop),
+                },
+                Step::Signature(_)
+                | Step::Header
+                | Step::HeaderNames
+                | Step::Descriptor
+                | Step::Entry
+                | Step::EntryNames(..)
+                | Step::LargeEnd
+                | Step::LargeEndRest
+                | Step::Locator
+                | Step::End
+                | Step::Comment => self.collect(input)?,
+            };
+        }
+        Ok(Flow::Go)
+    }
+
+    /// Collects a record, and acts on it when it is whole; the rest of the input.
+    fn collect<'i>(&mut self, input: &'i [u8]) -> Result<&'i [u8], UnpackFault> {
+        let missing = self.wanted.saturating_sub(self.record.len());
+        let (now, rest) = input.split_at(missing.min(input.len()));
+        self.record.extend_from_slice(now);
+        // A record without bytes is whole at once.
+        while self.collects() && self.record.len() == self.wanted {
+            let record = std::mem::take(&mut self.record);
+            self.act(&mut Fields(&record))
+                .unwrap_or(Err(UnpackFault::Broken))?;
+        }
+        Ok(rest)
+    }
+
+    fn collects(&self) -> bool {
+        !matches!(self.step, Step::Stored | Step::Deflated | Step::Done)
+    }
+
+    fn expect(&mut self, step: Step, bytes: usize) {
+        self.step = step;
+        self.wanted = bytes;
+    }
+
+    /// `None`: the record is shorter than its fields.
+    fn act(&mut self, fields: &mut Fields<'_>) -> Option<Result<(), UnpackFault>> {
+        match self.step {
+            Step::Signature(after) => return Some(self.signature(after, fields.long()?)),
+            Step::Header => return self.header(fields),
+            Step::HeaderNames => {
+                let name = fields.bytes(self.member.name.len())?.to_vec();
+                self.member.name = name;
+                let member = &mut self.member;
+                let lengths = [&mut member.text_bytes, &mut member.packed_bytes];
+                member.is_large = fields.large(lengths)?;
+                if member.method == METHOD_STORED && member.packed_bytes == 0 {
+                    return Some(self.compare());
+                }
+                self.step = if member.method == METHOD_STORED {
+                    Step::Stored
+                } else {
+                    Step::Deflated
+                };
+            }
+            Step::Descriptor => {
+                let long = |fields: &mut Fields<'_>, is_large| {
+                    if is_large {
+                        fields.huge()
+                    } else {
+                        fields.long().map(u64::from)
+                    }
+                };
+                self.member.sum = fields.long()?;
+                self.member.packed_bytes = long(fields, self.member.is_large)?;
+                self.member.text_bytes = long(fields, self.member.is_large)?;
+                return Some(self.compare());
+            }
+            Step::Entry => return self.entry(fields),
+            Step::EntryNames(mut text, mut packed, extra) => {
+                let name = fields.bytes(self.member.name.len())?;
+                let mut extra = Fields(fields.bytes(extra.into())?);
+                extra.large([&mut text, &mut packed])?;
+                let member = &self.member;
+                if name != member.name || (text, packed) != (member.text_bytes, member.packed_bytes)
+                {
+                    return Some(Err(UnpackFault::Directory));
+                }
+                self.signature_after(After::Entry);
+            }
+            Step::LargeEnd => {
+                let length = fields.huge()?;
+                if length > LARGE_END_BYTES_MAX {
+                    return Some(Err(UnpackFault::Directory));
+                }
+                self.expect(Step::LargeEndRest, usize::try_from(length).ok()?);
+            }
+            Step::LargeEndRest => {
+                fields.skip(12)?;
+                if (fields.huge()?, fields.huge()?) != (1, 1) {
+                    return Some(Err(UnpackFault::Directory));
+                }
+                self.signature_after(After::LargeEnd);
+            }
+            Step::Locator => self.signature_after(After::Locator),
+            Step::End => {
+                fields.skip(4)?;
+                if (fields.short()?, fields.short()?) != (1, 1) {
+                    return Some(Err(UnpackFault::Directory));
+                }
+                fields.skip(8)?;
+                let comment = fields.short()?.into();
+                self.expect(Step::Comment, comment);
+            }
+            Step::Comment => self.step = Step::Done,
+            Step::Stored | Step::Deflated | Step::Done => {}
+        }
+        Some(Ok(()))
+    }
+
+    /// What stands before the file.
+    fn header(&mut self, fields: &mut Fields<'_>) -> Option<Result<(), UnpackFault>> {
+        fields.skip(2)?;
+        self.member = Member {
+            flags: fields.short()?,
+            method: fields.short()?,
+            ..Member::default()
+        };
+        fields.skip(4)?;
+        self.member.sum = fields.long()?;
+        self.member.packed_bytes = fields.long()?.into();
+        self.member.text_bytes = fields.long()?.into();
+        let (name, extra) = (fields.short()?, fields.short()?);
+        self.member.name = vec![0; name.into()];
+        self.expect(Step::HeaderNames, usize::from(name) + usize::from(extra));
+        Some(self.member.can_be_read())
+    }
+
+    /// What the directory says of the file.
+    fn entry(&mut self, fields: &mut Fields<'_>) -> Option<Result<(), UnpackFault>> {
+        fields.skip(4)?;
+        let (flags, method) = (fields.short()?, fields.short()?);
+        fields.skip(4)?;
+        let sum = fields.long()?;
+        let (packed, text) = (fields.long()?.into(), fields.long()?.into());
+        let (name, extra, comment) = (fields.short()?, fields.short()?, fields.short()?);
+        fields.skip(8)?;
+        let offset: u64 = fields.long()?.into();
+        let member = &self.member;
+        let is_same = (flags, method, sum) == (member.flags, member.method, member.sum)
+            && usize::from(name) == member.name.len()
+            && [0, IN_EXTRA].contains(&offset);
+        if !is_same {
+            return Some(Err(UnpackFault::Directory));
+        }
+        let rest = usize::from(name) + usize::from(extra) + usize::from(comment);
+        self.expect(Step::EntryNames(text, packed, extra), rest);
+        Some(Ok(()))
+    }
+
+    fn signature_after(&mut self, after: After) {
+        self.expect(Step::Signature(after), 4);
+    }
+
+    fn signature(&mut self, after: After, found: u32) -> Result<(), UnpackFault> {
+        let descriptor = if self.member.is_large { 20 } else { 12 };
+        match (after, found) {
+            (After::Nothing, HEADER) => self.expect(Step::Header, HEADER_BYTES),
+            (After::Nothing, END) => return Err(UnpackFault::Empty),
+            (After::Nothing, _) => return Err(UnpackFault::Header),
+            (After::Data, DESCRIPTOR) => self.expect(Step::Descriptor, descriptor),
+            // The signature may be left out: these are the first four bytes of the record.
+            (After::Data, sum) => {
+                self.expect(Step::Descriptor, descriptor);
+                self.record.extend_from_slice(&sum.to_le_bytes());
+            }
+            (After::File, HEADER) | (After::Entry, ENTRY) => {
+                return Err(UnpackFault::Members);
+            }
+            (After::File, ENTRY) => self.expect(Step::Entry, ENTRY_BYTES),
+            (After::Entry, LARGE_END) => self.expect(Step::LargeEnd, LARGE_END_LENGTH_BYTES),
+            (After::LargeEnd, LOCATOR) => self.expect(Step::Locator, LOCATOR_BYTES),
+            (After::Entry | After::Locator, END) => self.expect(Step::End, END_BYTES),
+            (After::File | After::Entry | After::LargeEnd | After::Locator, _) => {
+                return Err(UnpackFault::Directory);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stored bytes; `None`: nobody wants more.
+    fn copy<'i>(
+        &mut self,
+        input: &'i [u8],
+        out: &mut Out<'_>,
+    ) -> Result<Option<&'i [u8]>, UnpackFault> {
+        let left = self.member.packed_bytes - self.packed_bytes;
+        let bytes = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(input.len())
+            .min(limits::INFLATE_PIECE_BYTES);
+        let (now, rest) = input.split_at(bytes);
+        self.sum.update(now);
+        let count = u64::try_from(bytes).unwrap_or(0);
+        self.packed_bytes += count;
+        self.text_bytes += count;
+        if out.give(now)? == Flow::Stop {
+            return Ok(None);
+        }
+        if self.packed_bytes == self.member.packed_bytes {
+            self.compare()?;
+        }
+        Ok(Some(rest))
+    }
+
+    /// Inflates until the input is used up or the data ends; `None`: nobody wants more.
+    fn inflate<'i>(
+        &mut self,
+        mut input: &'i [u8],
+        out: &mut Out<'_>,
+    ) -> Result<Option<&'i [u8]>, UnpackFault> {
+        loop {
+            let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
+            let result = self
+                .inflate
+                .decompress(input, &mut self.piece, FlushDecompress::None);
+            let read = self.inflate.total_in() - before_in;
+            let wrote = self.inflate.total_out() - before_out;
+            self.packed_bytes += read;
+            self.text_bytes += wrote;
+            let read = usize::try_from(read).unwrap_or(usize::MAX);
+            let wrote = usize::try_from(wrote).unwrap_or(usize::MAX);
+            input = input.get(read..).unwrap_or_default();
+            let text = self.piece.get(..wrote).unwrap_or_default();
+            self.sum.update(text);
+            if out.give(text)? == Flow::Stop {
+                return Ok(None);
+            }
+            match result {
+                Err(_) => return Err(UnpackFault::Broken),
+                Ok(Status::StreamEnd) => {
+                    if self.member.flags & HAS_DESCRIPTOR == 0 {
+                        self.compare()?;
+                    } else {
+                        self.signature_after(After::Data);
+                    }
+                    return Ok(Some(input));
+                }
+                Ok(Status::Ok | Status::BufError) => {
+                    if input.is_empty() && wrote < self.piece.len() {
+                        return Ok(Some(input));
+                    }
+                    if read == 0 && wrote == 0 {
+                        // No progress with input and room at hand: never seen, never looped on.
+                        return Err(UnpackFault::Broken);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The data is over: it must be what its header or its descriptor says.
+    fn compare(&mut self) -> Result<(), UnpackFault> {
+        if self.member.sum != self.sum.sum() {
+            return Err(UnpackFault::Checksum);
+        }
+        let found = (self.packed_bytes, self.text_bytes);
+        if found != (self.member.packed_bytes, self.member.text_bytes) {
+            return Err(UnpackFault::Length);
+        }
+        self.signature_after(After::File);
+        Ok(())
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    fn can_be_read(&self) -> Result<(), UnpackFault> {
+        if self.flags & (IS_ENCRYPTED | IS_STRONGLY_ENCRYPTED | HAS_MASKED_HEADERS) != 0 {
+            return Err(UnpackFault::Encrypted);
+        }
+        match self.method {
+            METHOD_DEFLATED => Ok(()),
+            // Without a length nobody knows where stored data ends.
+            METHOD_STORED if self.flags & HAS_DESCRIPTOR == 0 => Ok(()),
+            _ => Err(UnpackFault::Method),
+        }
+    }
+}
+
+/// Little-endian fields of a record; `None` where it ends too early.
+struct Fields<'r>(&'r [u8]);
+
+// === impl Fields ===
+
+impl<'r> Fields<'r> {
+    fn bytes(&mut self, count: usize) -> Option<&'r [u8]> {
+        let (now, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(now)
+    }
+
+    fn skip(&mut self, count: usize) -> Option<()> {
+        self.bytes(count).map(drop)
+    }
+
+    fn short(&mut self) -> Option<u16> {
+        Some(u16::from_le_bytes(self.bytes(2)?.try_into().ok()?))
+    }
+
+    fn long(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.bytes(4)?.try_into().ok()?))
+    }
+
+    fn huge(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
+    }
+
+    /// Extra fields: sets the lengths that stand there, and tells whether that field is there.
+    fn large(&mut self, lengths: [&mut u64; 2]) -> Option<bool> {
+        let mut is_large = false;
+        let mut lengths = Some(lengths);
+        while !self.0.is_empty() {
+            let (kind, bytes) = (self.short()?, self.short()?);
+            let mut field = Fields(self.bytes(bytes.into())?);
+            if kind == LARGE_FIELD
+                && let Some(lengths) = lengths.take()
+            {
+                is_large = true;
+                for length in lengths {
+                    if *length == IN_EXTRA {
+                        *length = field.huge()?;
+                    }
+                }
+            }
+        }
+        Some(is_large)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write as _;
+
+    use flate2::Compression;
+    use flate2::write::DeflateEncoder;
+
+    use super::*;
+    use crate::inspect::unpack::Packing;
+
+    /// How an archive of tests is made.
+    #[derive(Clone)]
+    struct Made {
+        name: &'static [u8],
+        flags: u16,
+        method: u16,
+        is_large: bool,
+        has_signature: bool,
+        comment: &'static [u8],
+    }
+
+    const PLAIN: Made = Made {
+        name: b"orders.csv",
+        flags: 0,
+        method: METHOD_DEFLATED,
+        is_large: false,
+        has_signature: true,
+        comment: b"",
+    };
+
+    fn short(number: usize) -> [u8; 2] {
+        u16::try_from(number).unwrap().to_le_bytes()
+    }
+
+    fn deflated(text: &[u8]) -> Vec<u8> {
+        let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    impl Made {
+        /// The header and data, and the entry of the directory.
+        fn parts(&self, text: &[u8]) -> (Vec<u8>, Vec<u8>) {
+            let data = match self.method {
+                METHOD_STORED => text.to_vec(),
+                _ => deflated(text),
+            };
+            let mut sum = Crc::new();
+            sum.update(text);
+            let lengths = [data.len(), text.len()].map(|length| u64::try_from(length).unwrap());
+            let short_lengths: Vec<u8> = lengths
+                .iter()
+                .flat_map(|length| {
+                    let length = if self.is_large { IN_EXTRA } else { *length };
+                    u32::try_from(length).unwrap().to_le_bytes()
+                })
+                .collect();
+            let long_lengths: Vec<u8> = lengths.iter().flat_map(|n| n.to_le_bytes()).collect();
+            let extra = if self.is_large {
+                // In the extra field the text's length comes first.
+                [&[1, 0, 16, 0][..], &long_lengths[8..], &long_lengths[..8]].concat()
+            } else {
+                Vec::new()
+            };
+            let common = [
+                &self.flags.to_le_bytes()[..],
+                &self.method.to_le_bytes(),
+                &[0; 4],
+            ]
+            .concat();
+            let sum = sum.sum().to_le_bytes();
+            let names = [short(self.name.len()), short(extra.len())].concat();
+            let is_behind = self.flags & HAS_DESCRIPTOR != 0;
+            let before = if is_behind {
+                [0; 12].to_vec()
+            } else {
+                [&sum[..], &short_lengths].concat()
+            };
+            let descriptor = match (is_behind, self.is_large) {
+                (false, _) => Vec::new(),
+                (true, false) => [&sum[..], &short_lengths].concat(),
+                (true, true) => [&sum[..], &long_lengths].concat(),
+            };
+            let signature: &[u8] = if is_behind && self.has_signature {
+                b"PK\x07\x08"
+            } else {
+                b""
+            };
+            let file = [
+                &b"PK\x03\x04\x14\0"[..],
+                &common,
+                &before,
+                &names,
+                self.name,
+                &extra,
+                &data,
+                signature,
+                &descriptor,
+            ]
+            .concat();
+            let entry = [
+                &b"PK\x01\x02\x14\0\x14\0"[..],
+                &common,
+                &sum,
+                &short_lengths,
+                &names,
+                &[0; 14],
+                self.name,
+                &extra,
+            ]
+            .concat();
+            (file, entry)
+        }
+
+        fn pack(&self, text: &[u8]) -> Vec<u8> {
+            let (file, entry) = self.parts(text);
+            [file.clone(), entry.clone(), self.end(&file, &entry)].concat()
+        }
+
+        fn end(&self, file: &[u8], entry: &[u8]) -> Vec<u8> {
+            let long = |length: usize| u32::try_from(length).unwrap().to_le_bytes();
+            [
+                &b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..],
+                &long(entry.len()),
+                &long(file.len()),
+                &short(self.comment.len()),
+                self.comment,
+            ]
+            .concat()
+        }
+    }
+
+    /// An archive of one deflated file.
+    pub(crate) fn zip(text: &[u8]) -> Vec<u8> {
+        PLAIN.pack(text)
+    }
+
+    #[track_caller]
+    fn check(file: &[u8], expect: Result<&[u8], UnpackFault>) {
+        crate::inspect::unpack::tests::check(Packing::Zip, file, expect);
+    }
+
+    #[test]
+    fn every_way_to_write_one_file_is_read() {
+        let text = b"hello, hello, hello";
+        for flags in [0, HAS_DESCRIPTOR] {
+            for (is_large, has_signature) in
+                [(false, false), (false, true), (true, false), (true, true)]
+            {
+                for comment in [&b""[..], b"made by a test"] {
+                    let made = Made {
+                        flags,
+                        is_large,
+                        has_signature,
+                        comment,
+                        ..PLAIN
+                    };
+                    check(&made.pack(text), Ok(text));
+                }
+            }
+        }
+        for text in [&b""[..], text] {
+            let stored = Made {
+                method: METHOD_STORED,
+                ..PLAIN
+            };
+            check(&stored.pack(text), Ok(text));
+        }
+    }
+
+    #[test]
+    fn the_64_bit_directory_is_read() {
+        let (file, entry) = PLAIN.parts(b"hello");
+        let large_end = [
+            &b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0"[..],
+            &1_u64.to_le_bytes(),
+            &1_u64.to_le_bytes(),
+            &[0; 16],
+            &b"PK\x06\x07"[..],
+            &[0; 16],
+        ]
+        .concat();
+        let end = PLAIN.end(&file, &entry);
+        check(&[file, entry, large_end, end].concat(), Ok(b"hello"));
+    }
+
+    #[test]
+    fn damage_is_told_as_what_it_is() {
+        let text = b"hello, hello, hello";
+        let good = zip(text);
+        let flip = |at: usize| {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            bad
+        };
+        check(&flip(14), Err(UnpackFault::Checksum));
+        check(&flip(18), Err(UnpackFault::Length));
+        check(&flip(22), Err(UnpackFault::Length));
+        check(&flip(8), Err(UnpackFault::Method));
+        let data = 30 + PLAIN.name.len();
+        let mut block = good.clone();
+        block[data] = 0b111;
+        check(&block, Err(UnpackFault::Broken));
+        let (file, _) = PLAIN.parts(text);
+        // Of the directory: checksum, lengths, name, number of files.
+        for at in [16, 20, 24, 46] {
+            check(&flip(file.len() + at), Err(UnpackFault::Directory));
+        }
+        check(&flip(good.len() - 12), Err(UnpackFault::Directory));
+        check(&flip(file.len() + 1), Err(UnpackFault::Directory));
+        let stored = Made {
+            method: METHOD_STORED,
+            ..PLAIN
+        };
+        let mut bad = stored.pack(b"");
+        bad[14] ^= 1;
+        check(&bad, Err(UnpackFault::Checksum));
+    }
+
+    #[test]
+    fn what_cannot_be_judged_from_front_to_back_is_refused() {
+        for (flags, method, fault) in [
+            (IS_ENCRYPTED, METHOD_DEFLATED, UnpackFault::Encrypted),
+            (
+                IS_STRONGLY_ENCRYPTED,
+                METHOD_DEFLATED,
+                UnpackFault::Encrypted,
+            ),
+            (HAS_DESCRIPTOR, METHOD_STORED, UnpackFault::Method),
+            (0, 12, UnpackFault::Method),
+            (0, 93, UnpackFault::Method),
+        ] {
+            let made = Made {
+                flags,
+                method,
+                ..PLAIN
+            };
+            check(&made.pack(b"hello"), Err(fault));
+        }
+        check(
+            b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            Err(UnpackFault::Empty),
+        );
+        check(b"PKxx", Err(UnpackFault::Header));
+    }
+
+    #[test]
+    fn more_than_one_file_is_refused_wherever_it_stands() {
+        let other = Made {
+            name: b"other.csv",
+            ..PLAIN
+        };
+        let (file, entry) = PLAIN.parts(b"hello");
+        let (second, second_entry) = other.parts(b"bye");
+        let end = PLAIN.end(&file, &entry);
+        let two = [&file[..], &second, &entry, &second_entry, &end].concat();
+        check(&two, Err(UnpackFault::Members));
+        let hidden = [&file[..], &entry, &second_entry, &end].concat();
+        check(&hidden, Err(UnpackFault::Members));
+        let foreign = [&file[..], &second_entry, &end].concat();
+        check(&foreign, Err(UnpackFault::Directory));
+    }
+}
