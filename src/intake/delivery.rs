@@ -143,7 +143,12 @@ impl Intake {
             let why = "an attempt ended without a record".to_owned();
             self.0.ledger.failing(row.id, why, self.now()).await?;
         }
-        self.0.ledger.deliver(row.id).await?;
+        // A small object is there in less time than its beginning takes to be recorded; after a crash
+        // it is found there, or made anew.
+        let is_small = row.out.as_ref().is_some_and(|out| out.inline.is_some());
+        if !is_small || row.state != State::Accepted {
+            self.0.ledger.deliver(row.id).await?;
+        }
         let name = row.store.clone().ok_or(DeliveryFault::Lacks("its store"))?;
         let store = self
             .0

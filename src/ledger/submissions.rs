@@ -1,7 +1,8 @@
 //! Submissions: the legal steps between their states, and the verbs that take them.
 //!
 //! `receiving -> received -> accepted | rejected`, `receiving <-> interrupted -> expired | removed`,
-//! `accepted -> delivering -> delivered`, `delivering <-> failing`. Every verb is one transaction
+//! `accepted -> delivering -> delivered`, `delivering <-> failing`; what is delivered in a moment goes
+//! from `accepted` straight to its outcome. Every verb is one transaction
 //! with its audit record; a verb on a row in the wrong state is [`LedgerFault::IllegalStep`].
 //! An attempt to deliver is not recorded, its outcome is. Keys and sealed bytes are destroyed in
 //! the transaction that ends their use.
@@ -347,7 +348,7 @@ pub fn may_follow(from: Option<State>, to: State) -> bool {
         State::Received | State::Interrupted => &[None, Some(State::Receiving)],
         State::Accepted | State::Rejected => &[None, Some(State::Receiving), Some(State::Received)],
         State::Delivering => &[Some(State::Accepted), Some(State::Failing)],
-        State::Delivered | State::Failing => &[Some(State::Delivering)],
+        State::Delivered | State::Failing => &[Some(State::Accepted), Some(State::Delivering)],
         State::Expired => &[Some(State::Interrupted)],
         State::Removed => &[Some(State::Receiving), Some(State::Interrupted)],
     };
@@ -487,7 +488,7 @@ impl Ledger {
         .await
     }
 
-    /// `delivering -> delivered`: `K_out` and the sealed output are destroyed.
+    /// `accepted | delivering -> delivered`, counting the attempt of an accepted one: `K_out` and the sealed output are destroyed.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -501,9 +502,10 @@ impl Ledger {
             let row = Known::step(change, id, State::Delivered)?;
             row.destroy_out(change)?;
             change.execute(
-                "UPDATE submissions SET delivered_at = ?2, stored_as = ?3, last_error = NULL
+                "UPDATE submissions SET delivered_at = ?2, stored_as = ?3, last_error = NULL,
+                     attempts = attempts + ?4
                  WHERE seq = ?1",
-                (row.seq, at.as_micros(), &address),
+                (row.seq, at.as_micros(), &address, row.uncounted_attempts()),
             )?;
             row.audit_act(
                 change,
@@ -516,7 +518,7 @@ impl Ledger {
         .await
     }
 
-    /// `delivering -> failing`, to be tried again at `next`. Audited the first time only.
+    /// `accepted | delivering -> failing`, counting the attempt of an accepted one, to be tried again at `next`. Audited the first time only.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -529,8 +531,10 @@ impl Ledger {
         self.change(move |change| {
             let row = Known::step(change, id, State::Failing)?;
             change.execute(
-                "UPDATE submissions SET next_attempt = ?2, last_error = ?3 WHERE seq = ?1",
-                (row.seq, next.as_micros(), &why),
+                "UPDATE submissions SET next_attempt = ?2, last_error = ?3,
+                     attempts = attempts + ?4
+                 WHERE seq = ?1",
+                (row.seq, next.as_micros(), &why, row.uncounted_attempts()),
             )?;
             if row.has_failed {
                 return Ok(());
@@ -783,7 +787,12 @@ impl Known {
             .optional()
     }
 
-    /// Takes the step to `to` on an existing row.
+    /// An attempt is counted when it begins; one whose beginning was not recorded, with its outcome.
+    fn uncounted_attempts(&self) -> u32 {
+        u32::from(self.state == State::Accepted)
+    }
+
+    /// Takes the step to `to` on an existing row; gives it as it was.
     fn step(change: &Change<'_>, id: SubmissionId, to: State) -> Result<Self, Trouble> {
         let row = Self::find(change.connection(), id)?;
         let from = row.as_ref().map(|row| row.state);
@@ -1111,7 +1120,9 @@ mod tests {
             (Some(Interrupted), Receiving),
             (Some(Interrupted), Expired),
             (Some(Interrupted), Removed),
+            (Some(Accepted), Delivered),
             (Some(Accepted), Delivering),
+            (Some(Accepted), Failing),
             (Some(Delivering), Delivered),
             (Some(Delivering), Failing),
             (Some(Failing), Delivering),

@@ -44,6 +44,9 @@ pub(super) struct Socket<S> {
     sent: usize,
     /// What russh will write first has been sent already.
     said: &'static [u8],
+    /// What was heard is not yet read again: it may be all there ever is, and the answer is not held
+    /// back for more.
+    is_beginning: bool,
     cut: Cut,
     valve: Arc<Valve>,
     /// Bytes read before the valve was opened.
@@ -186,6 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         socket.unproven = greeting.heard.len();
         socket.input = greeting.heard;
         socket.said = SERVER_LINE.as_bytes();
+        socket.is_beginning = true;
         (socket, knife)
     }
 
@@ -199,6 +203,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             output: Vec::new(),
             sent: 0,
             said: &[],
+            is_beginning: false,
             cut: Cut::Possible(cut),
             valve,
             unproven: 0,
@@ -310,6 +315,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.input.is_empty() {
+            this.is_beginning = false;
             this.check_cut(cx)?;
             // What was held back goes before we wait. If the stream does not take it now, its
             // readiness to write wakes this task as well.
@@ -359,7 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_cut(cx)?;
-        if !this.input.is_empty() {
+        if !this.input.is_empty() && !this.is_beginning {
             return Poll::Ready(Ok(()));
         }
         ready!(this.poll_drain(cx))?;
@@ -399,13 +405,15 @@ mod tests {
         let (mut socket, _knife) = Socket::greeted(near, Arc::default(), greeting);
         assert_eq!(socket.unproven, 9);
         far.write_all(b"\r\nmore").await.unwrap();
-        assert_eq!(read(&mut socket, 15).await, b"SSH-2.0-x\r\nmore");
+        assert_eq!(read(&mut socket, 5).await, b"SSH-2");
         let (first, second) = SERVER_LINE.as_bytes().split_at(5);
         socket.write_all(first).await.unwrap();
         socket.write_all(second).await.unwrap();
         socket.write_all(b"kexinit").await.unwrap();
         socket.flush().await.unwrap();
+        // Not held back, although something is unread: the client may turn out to be no match.
         assert_eq!(read(&mut far, 7).await, b"kexinit");
+        assert_eq!(read(&mut socket, 10).await, b".0-x\r\nmore");
     }
 
     #[tokio::test]
