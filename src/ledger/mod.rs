@@ -270,6 +270,14 @@ impl Ledger {
         self.writer()?.change(verb).await
     }
 
+    /// Finds one row by an index, here and now.
+    async fn find_by<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Trouble>,
+    ) -> Result<T, LedgerFault> {
+        self.inner.readers.find(query).await
+    }
+
     /// Runs a query on one of the read connections, off the async threads.
     async fn read<T, F>(&self, query: F) -> Result<T, LedgerFault>
     where

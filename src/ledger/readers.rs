@@ -38,6 +38,17 @@ impl Readers {
         })
     }
 
+    /// Runs `query` on the caller's thread as soon as a connection is free: for one row by an index,
+    /// some pages that lie in memory as a rule. Handing it to another thread costs more than it does.
+    pub(super) async fn find<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> Result<T, Trouble>,
+    ) -> Result<T, LedgerFault> {
+        let permit = self.free.acquire().await;
+        let _permit = permit.map_err(|_| LedgerFault::Stopped)?;
+        self.lend()?.run(query)
+    }
+
     /// Runs `query` on a blocking thread as soon as a connection is free.
     pub(super) async fn read<T, F>(this: &Arc<Self>, query: F) -> Result<T, LedgerFault>
     where

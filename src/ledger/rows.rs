@@ -602,7 +602,9 @@ impl Ledger {
         conditions: &str,
         values: Vec<Value>,
     ) -> Result<Option<Row>, LedgerFault> {
-        Ok(self.rows(conditions, values).await?.into_iter().next())
+        let sql = format!("{SELECT} {conditions}");
+        let found = self.find_by(|connection| Ok(select(connection, &sql, &values)?));
+        Ok(found.await?.into_iter().next())
     }
 
     /// `conditions` is SQL of this file; what comes from outside is in `values`.
