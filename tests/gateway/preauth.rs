@@ -75,6 +75,11 @@ pub(crate) const TESTS: &[Test] = &[
         places,
     ),
     (
+        "when half of the places without login are taken, newcomers are dropped at random, and never all",
+        Needs::Nothing,
+        dropped_early,
+    ),
+    (
         "connections that are mute, drip or stop half way end with the grace time, and a session does not",
         Needs::OpenSsh,
         grace,
@@ -500,6 +505,43 @@ fn places() -> Verdict {
     second.start_sftp(channel)?;
     second.put(channel, "20261201")?;
     transfer(&gateway, "20261202")
+}
+
+fn dropped_early() -> Verdict {
+    let places = 20;
+    let limits = (
+        "#limits = { unauthenticated_per_source = 5, unauthenticated = 200",
+        "limits = { unauthenticated_per_source = 1, unauthenticated = 20",
+    );
+    let gateway = gateway_with(&[EXEMPT, limits])?;
+    let mut inside = Vec::new();
+    let mut dropped_at = Vec::new();
+    for source in 10..200 {
+        let mut stream = dial_from(&gateway, Ipv4Addr::new(127, 0, 0, source))?;
+        let mut first = [0; 3];
+        stream.read_exact(&mut first)?;
+        if &first == b"SSH" {
+            inside.push(stream);
+        } else {
+            assert_eq!(&first, b"Not");
+            dropped_at.push(inside.len());
+        }
+    }
+    assert!(inside.len() <= places, "{} are inside", inside.len());
+    // Nobody while places are plenty; some, but not all, while they grow scarce.
+    assert!(dropped_at.iter().all(|taken| *taken >= places / 2));
+    assert!(inside.len() > places / 2);
+    // Ten newcomers in a row that all get in: once in a million.
+    assert!(dropped_at.iter().any(|taken| *taken < places));
+    assert!(gateway.log().contains("this one was dropped at random"));
+    drop(inside);
+    gateway.wait_until("places again", || {
+        let mut stream = dial_from(&gateway, Ipv4Addr::new(127, 0, 0, 9))?;
+        let mut first = [0; 3];
+        stream.read_exact(&mut first)?;
+        Ok(&first == b"SSH")
+    })?;
+    transfer(&gateway, "20261201")
 }
 
 fn grace() -> Verdict {
