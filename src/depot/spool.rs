@@ -132,6 +132,8 @@ struct Latest {
     slots: [Mutex<Opened>; limits::SPOOL_LATEST_EXTENTS],
     /// Set when somebody reads while the lane grows, and there is memory for it.
     place: OnceLock<Option<Followed>>,
+    /// How many read.
+    readers: AtomicUsize,
     following: Following,
 }
 
@@ -527,10 +529,11 @@ impl SpoolWriter {
         SpoolReader::new(Arc::clone(&self.shared))
     }
 
-    /// A reader that follows the writes: what was sealed last stays plain in memory for it.
+    /// A reader that follows the writes, and its clones, `readers` in all: what was sealed last stays
+    /// plain in memory for them.
     #[must_use]
-    pub fn follower(&self) -> SpoolReader {
-        self.shared.latest.begin();
+    pub fn follower(&self, readers: usize) -> SpoolReader {
+        self.shared.latest.begin(readers);
         self.reader()
     }
 
@@ -967,12 +970,14 @@ impl Latest {
         Self {
             slots: std::array::from_fn(|_| Mutex::default()),
             place: OnceLock::new(),
+            readers: AtomicUsize::new(0),
             following,
         }
     }
 
-    /// Somebody follows from now on.
-    fn begin(&self) {
+    /// So many follow from now on.
+    fn begin(&self, readers: usize) {
+        self.readers.store(readers, Ordering::Release);
         self.place.get_or_init(|| self.following.join());
     }
 
@@ -984,20 +989,21 @@ impl Latest {
         let Some(mut slot) = self.slot(seq) else {
             return;
         };
-        if slot.buffer.len() < extent.len() {
-            let room = HEAD_BYTES + limits::EXTENT_BYTES_MAX + TAG_BYTES;
-            slot.buffer = Zeroizing::new(vec![0; room.max(extent.len())]);
-        }
-        let (front, _) = slot.buffer.split_at_mut(extent.len());
-        front.copy_from_slice(extent);
+        slot.fill(extent);
         slot.seq = Some(seq);
     }
 
-    /// Gives an extent away, for what the reader had before; whether it was there.
+    /// Gives an extent to a reader, for what it had before; whether it was there. The only reader
+    /// takes it, several get copies.
     fn give(&self, seq: u64, opened: &mut Opened) -> bool {
         match self.slot(seq) {
             Some(mut slot) if slot.seq == Some(seq) => {
-                mem::swap(&mut *slot, opened);
+                if self.readers.load(Ordering::Acquire) == 1 {
+                    mem::swap(&mut *slot, opened);
+                } else {
+                    opened.fill(&slot.buffer);
+                    opened.seq = Some(seq);
+                }
                 true
             }
             Some(_) | None => false,
@@ -1034,6 +1040,16 @@ impl Drop for Followed {
 // === impl Opened ===
 
 impl Opened {
+    /// Takes over what begins with room for a head.
+    fn fill(&mut self, extent: &[u8]) {
+        if self.buffer.len() < extent.len() {
+            let room = HEAD_BYTES + limits::EXTENT_BYTES_MAX + TAG_BYTES;
+            self.buffer = Zeroizing::new(vec![0; room.max(extent.len())]);
+        }
+        let (front, _) = self.buffer.split_at_mut(extent.len());
+        front.copy_from_slice(extent);
+    }
+
     /// Reads and opens an extent. `InvalidData` when it is not what the index says.
     fn open(&mut self, found: &Found, source: Source<'_>, sealer: &Sealer) -> io::Result<()> {
         self.seq = None;
@@ -1581,7 +1597,7 @@ mod tests {
     fn a_rewrite_of_sealed_bytes_is_told_and_one_of_unsealed_bytes_is_not() {
         let bench = Bench::new();
         let mut writer = bench.writer();
-        let reader = writer.follower();
+        let reader = writer.follower(1);
         writer.write_at(0, b"unsealed").unwrap();
         writer.write_at(2, b"SE").unwrap();
         assert_eq!(writer.rewritten_from(), None);
@@ -1604,7 +1620,7 @@ mod tests {
         let bench = Bench::new();
         let data = pattern(3_000_000);
         let mut writer = bench.writer();
-        let reader = writer.follower();
+        let reader = writer.follower(1);
         let want = data.len();
         std::thread::scope(|scope| {
             let read = scope.spawn(move || {
@@ -1632,7 +1648,8 @@ mod tests {
     fn what_was_sealed_last_is_read_without_the_disk() {
         let bench = Bench::new();
         let mut writer = bench.writer();
-        let follower = writer.follower();
+        let follower = writer.follower(2);
+        let other = follower.clone();
         let kept = limits::SPOOL_LATEST_EXTENTS * limits::EXTENT_BYTES_MAX;
         let data = pattern(kept + limits::EXTENT_BYTES_MAX);
         writer.write_at(0, &data).unwrap();
@@ -1640,6 +1657,9 @@ mod tests {
         let from = u64_of(limits::EXTENT_BYTES_MAX);
         let mut out = Vec::new();
         assert_eq!(follower.read_at(from, usize::MAX, &mut out).unwrap(), kept);
+        assert!(out == data[limits::EXTENT_BYTES_MAX..]);
+        out.clear();
+        assert_eq!(other.read_at(from, usize::MAX, &mut out).unwrap(), kept);
         assert!(out == data[limits::EXTENT_BYTES_MAX..]);
         // The first one made room for the last.
         assert!(follower.read_at(0, 1, &mut Vec::new()).is_err());
@@ -1649,7 +1669,7 @@ mod tests {
     fn only_so_many_lanes_keep_what_was_sealed_last() {
         let bench = Bench::new();
         let follows = |writer: &SpoolWriter| {
-            drop(writer.follower());
+            drop(writer.follower(1));
             writer.shared.latest.place.get().unwrap().is_some()
         };
         let mut writers: Vec<_> = (0..=limits::SPOOL_LATEST_LANES_MAX)

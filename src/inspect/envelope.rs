@@ -339,6 +339,11 @@ fn compression(
         UnpackFault::Length => broken("the length differs".to_owned()),
         UnpackFault::Members => archive("more than one file is in it"),
         UnpackFault::Method => archive("it is compressed in another way than deflate"),
+        UnpackFault::Pieces => (
+            Code::LimitExceeded,
+            format!("{name} in one stream, or in large ones"),
+            format!("made of a great many {name} streams"),
+        ),
         UnpackFault::Trailing => broken(format!("other bytes follow the {name} data")),
         UnpackFault::Truncated => broken(format!("the {name} data ends early")),
         UnpackFault::Output => (

@@ -36,7 +36,7 @@ const EXPORT: Option<&str> = Some("Export the sheet as CSV in UTF-8; do not rena
 const UNPACK: Option<&str> = Some("Send the file itself, unpacked.");
 
 /// Longer starts before shorter ones they begin with.
-static MAGICS: [Magic; 17] = [
+static MAGICS: [Magic; 18] = [
     magic(b"\x1f\x8b", "gzip", UNPACK),
     magic(
         b"PK\x03\x04",
@@ -46,6 +46,8 @@ static MAGICS: [Magic; 17] = [
     magic(b"PK\x05\x06", "zip", UNPACK),
     magic(b"\x28\xb5\x2f\xfd", "zstd", UNPACK),
     magic(b"BZh?1AY&SY", "bzip2", UNPACK),
+    // Of nothing.
+    magic(b"BZh?\x17rE8P\x90", "bzip2", UNPACK),
     magic(b"\xfd7zXZ\0", "xz", UNPACK),
     magic(b"7z\xbc\xaf\x27\x1c", "7z", UNPACK),
     Magic {

@@ -81,6 +81,9 @@ impl Intake {
                         // A panic in one attempt harms no other; the ledger still knows the file.
                         Err(fault) => {
                             tracing::error!(event = Event::DeliveryPanicked.as_str(), %fault);
+                            if let Some(id) = busy.get(&fault.id()) {
+                                self.put_off(*id, "the attempt panicked").await;
+                            }
                             fault.id()
                         }
                     };
@@ -92,6 +95,15 @@ impl Intake {
             }
         }
         while running.join_next().await.is_some() {}
+    }
+
+    /// What made one attempt panic may do it again: not at once.
+    async fn put_off(&self, id: SubmissionId, why: &str) {
+        let pause = i64::try_from(PAUSE_MS_MAX).unwrap_or(0);
+        let next = self.now().plus_micros(pause.saturating_mul(1000));
+        if let Err(fault) = self.0.ledger.failing(id, why.to_owned(), next).await {
+            tracing::error!(event = Event::DeliveryUnrecorded.as_str(), submission = %id, %fault);
+        }
     }
 
     async fn deliver(&self, id: SubmissionId) {

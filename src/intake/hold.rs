@@ -15,8 +15,10 @@ use crate::terms::limits;
 
 /// The connection a file is sent on.
 pub trait Peer: Send + Sync {
-    /// How long nothing at all has come from it. One that lives answers a keepalive.
+    /// How long it has been listened to in vain. One that lives answers a keepalive.
     fn silence(&self) -> Duration;
+    /// Silence after which it is dead.
+    fn patience(&self) -> Duration;
     /// Ends it; what it was sending is kept as far as it came.
     fn cut(&self);
 }
@@ -111,7 +113,7 @@ impl Intake {
             if is_over {
                 return Err(refusal);
             }
-            if cut_at.is_none() && silence >= limits::PEER_SILENCE_MAX {
+            if cut_at.is_none() && silence >= earlier.peer.patience() {
                 earlier.peer.cut();
                 cut_at = Some(Instant::now());
             }

@@ -147,11 +147,16 @@ impl Inspection {
         if taken == 0 {
             return Ok(false);
         }
-        self.line.push(&self.input, &mut self.output);
+        // What is compressed becomes many times larger: the output never waits for the whole batch.
+        let input = std::mem::take(&mut self.input);
+        for piece in input.chunks(limits::INSPECT_PUSH_BYTES) {
+            self.line.push(piece, &mut self.output);
+            self.flush()?;
+        }
+        self.input = input;
         self.position = self
             .position
             .saturating_add(u64::try_from(taken).unwrap_or(0));
-        self.flush()?;
         Ok(true)
     }
 

@@ -692,10 +692,12 @@ impl Receiving {
     fn follow(&mut self) {
         let ledger = self.intake.0.ledger.clone();
         let row = (!self.begun).then(|| self.beginning.clone());
+        // The digest, and the inspection where it looks at the bytes.
+        let readers = 1 + usize::from(!self.feed.contract.passes_through());
         self.begun = true;
         self.behind = Some(Behind::follow(
             self.setup.clone(),
-            self.raw.follower(),
+            self.raw.follower(readers),
             self.raw.syncer(),
             async move {
                 match row {

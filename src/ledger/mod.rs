@@ -479,7 +479,7 @@ fn set_up(file: &Path, access: Access) -> Result<(Connection, String), rusqlite:
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
-    // Without it every new value of a range makes SQLite prepare the statement anew: a fifth of what
+    // Without it every new value of a range makes SQLite prepare the statement anew: a third of what
     // a small file costs.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;

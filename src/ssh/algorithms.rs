@@ -20,6 +20,7 @@ pub(super) struct Algorithms {
     host_keys: Vec<PrivateKey>,
     idle: Duration,
     auth_tries: usize,
+    keepalive: Duration,
     modern: Arc<Config>,
     /// The same for who can do AES-GCM.
     steered: Arc<Config>,
@@ -47,8 +48,9 @@ const LEGACY_SETS_MAX: usize = 64;
 impl Algorithms {
     pub(super) fn new(host_keys: Vec<PrivateKey>, config: &SshConfig) -> Self {
         let idle = Duration::from_millis(config.idle_ms);
-        let modern = russh_config(host_keys.clone(), idle, config.auth_tries, &[]);
-        let mut steered = russh_config(host_keys.clone(), idle, config.auth_tries, &[]);
+        let keepalive = keepalive(config);
+        let made = || russh_config(host_keys.clone(), idle, config.auth_tries, keepalive, &[]);
+        let (modern, mut steered) = (made(), made());
         steered
             .preferred
             .cipher
@@ -58,6 +60,7 @@ impl Algorithms {
             host_keys,
             idle,
             auth_tries: config.auth_tries,
+            keepalive,
             modern: Arc::new(modern),
             steered: Arc::new(steered),
             legacy: Mutex::default(),
@@ -80,12 +83,20 @@ impl Algorithms {
             return Arc::clone(config);
         }
         let keys = self.host_keys.clone();
-        let config = Arc::new(russh_config(keys, self.idle, self.auth_tries, &legacy));
+        let (idle, tries) = (self.idle, self.auth_tries);
+        let config = Arc::new(russh_config(keys, idle, tries, self.keepalive, &legacy));
         if sets.len() < LEGACY_SETS_MAX {
             sets.insert(legacy, Arc::clone(&config));
         }
         config
     }
+}
+
+/// Silence after which a keepalive is sent. Longer than a login may take: OpenSSH's clients hang up
+/// at one that comes while they still wait for a passphrase or a touch.
+pub(super) fn keepalive(config: &SshConfig) -> Duration {
+    let grace = Duration::from_millis(config.login_grace_ms);
+    limits::KEEPALIVE.max(grace + Duration::from_secs(1))
 }
 
 /// Whether the processor has AES instructions; without them AES-GCM is the slow one.
@@ -119,6 +130,7 @@ fn russh_config(
     host_keys: Vec<PrivateKey>,
     idle: Duration,
     auth_tries: usize,
+    keepalive: Duration,
     legacy: &[String],
 ) -> Config {
     let mut keys = Preferred::DEFAULT.key.into_owned();
@@ -174,7 +186,7 @@ fn russh_config(
             ..Preferred::DEFAULT
         },
         inactivity_timeout: Some(stuck),
-        keepalive_interval: Some(limits::KEEPALIVE),
+        keepalive_interval: Some(keepalive),
         keepalive_max: limits::KEEPALIVES_UNANSWERED_MAX,
         nodelay: true,
         ..Config::default()
@@ -198,6 +210,23 @@ mod tests {
             kex::EXTENSION_SUPPORT_AS_SERVER,
         ] {
             assert!(config.preferred.kex.contains(&name), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn no_keepalive_comes_before_a_login_must_be_finished() {
+        for grace_ms in [0, 20_000, 600_000] {
+            let config = SshConfig {
+                login_grace_ms: grace_ms,
+                ..ssh_config()
+            };
+            let algorithms = Algorithms::new(Vec::new(), &config);
+            let sent =
+                [false, true].map(|steers| algorithms.with(Vec::new(), steers).keepalive_interval);
+            assert!(
+                sent.iter()
+                    .all(|sent| *sent > Some(Duration::from_millis(grace_ms)))
+            );
         }
     }
 

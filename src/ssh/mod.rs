@@ -46,7 +46,6 @@ use crate::ssh::session::{Conversation, Login, Pulse};
 use crate::ssh::socket::{Knife, Socket, Valve};
 use crate::telemetry::{ConnectionResult, Event, Limit, Metrics, Rng};
 use crate::terms::clock::Clock;
-use crate::terms::limits;
 use crate::terms::path::quoted;
 
 /// What the SSH side is started with.
@@ -122,6 +121,8 @@ struct Patience {
     grace: Duration,
     /// Without traffic.
     idle: Duration,
+    /// Silence, until it is asked whether it is still there.
+    keepalive: Duration,
     /// After the order to stop.
     drain: Duration,
 }
@@ -159,6 +160,7 @@ pub async fn serve(
     let patience = Patience {
         grace: Duration::from_millis(settings.config.login_grace_ms),
         idle: Duration::from_millis(settings.config.idle_ms),
+        keepalive: algorithms::keepalive(&settings.config),
         drain: Duration::from_millis(settings.drain_ms),
     };
     let door = Door::new(
@@ -296,7 +298,7 @@ async fn converse(
     }
     let valve = Arc::new(Valve::default());
     let (login, logged_in) = oneshot::channel();
-    let pulse = Arc::new(Pulse::new(Arc::clone(&valve)));
+    let pulse = Arc::new(Pulse::new(Arc::clone(&valve), patience.keepalive));
     let handler = Conversation::new(
         Arc::clone(&services),
         source,
@@ -493,7 +495,7 @@ impl Connection {
     async fn drain(&mut self) -> String {
         let pulse = Arc::clone(&self.pulse);
         let at_rest = async {
-            while pulse.is_busy() && pulse.silence() < limits::PEER_SILENCE_MAX {
+            while pulse.is_busy() && pulse.silence() < pulse.patience() {
                 sleep(DRAIN_EVERY).await;
             }
         };

@@ -53,6 +53,7 @@ pub(super) struct Conversation {
 /// Signs of life, for the task that watches the connection and for who comes after it.
 pub(super) struct Pulse {
     valve: Arc<Valve>,
+    keepalive: Duration,
     /// Somebody else of the same key goes on with what it was sending.
     overtaken: Notify,
     beats: AtomicU64,
@@ -777,15 +778,20 @@ impl Peer for Pulse {
         self.valve.silence()
     }
 
+    fn patience(&self) -> Duration {
+        self.keepalive + limits::KEEPALIVE_ANSWER
+    }
+
     fn cut(&self) {
         self.overtaken.notify_one();
     }
 }
 
 impl Pulse {
-    pub(super) fn new(valve: Arc<Valve>) -> Self {
+    pub(super) fn new(valve: Arc<Valve>, keepalive: Duration) -> Self {
         Self {
             valve,
+            keepalive,
             overtaken: Notify::new(),
             beats: AtomicU64::new(0),
             denied: AtomicBool::new(false),

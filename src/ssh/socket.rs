@@ -60,8 +60,9 @@ pub(super) struct Valve {
     /// Bytes a second; 0: nobody has logged in yet.
     per_sec: AtomicU64,
     made_at: Instant,
-    /// When the last bytes came, milliseconds after it was made.
-    heard_ms: AtomicU64,
+    /// Since when nothing has come although somebody listens, milliseconds after it was made; 0:
+    /// nobody listens, or something has just come.
+    waiting_ms: AtomicU64,
 }
 
 /// A bucket that holds what one second brings.
@@ -101,21 +102,35 @@ impl Default for Valve {
         Self {
             per_sec: AtomicU64::new(0),
             made_at: Instant::now(),
-            heard_ms: AtomicU64::new(0),
+            waiting_ms: AtomicU64::new(0),
         }
     }
 }
 
 impl Valve {
-    /// How long nothing has come in.
+    /// How long the peer has been listened to in vain. What it says while we are busy, or cannot
+    /// get rid of what we say, is not its silence.
     pub(super) fn silence(&self) -> Duration {
-        let heard = Duration::from_millis(self.heard_ms.load(Ordering::Relaxed));
-        self.made_at.elapsed().saturating_sub(heard)
+        match self.waiting_ms.load(Ordering::Relaxed) {
+            0 => Duration::ZERO,
+            since => self
+                .made_at
+                .elapsed()
+                .saturating_sub(Duration::from_millis(since)),
+        }
     }
 
-    fn hear(&self) {
-        let now = u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.heard_ms.store(now, Ordering::Relaxed);
+    /// The peer says nothing, and is listened to.
+    fn wait(&self) {
+        if self.waiting_ms.load(Ordering::Relaxed) == 0 {
+            let now = u64::try_from(self.made_at.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.waiting_ms.store(now.max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// It has said something, or is not listened to.
+    fn end_wait(&self) {
+        self.waiting_ms.store(0, Ordering::Relaxed);
     }
 
     /// The login is done: from now on `per_sec` bytes a second, at least one.
@@ -233,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Counts what was read.
     fn took(&mut self, count: usize) -> io::Result<()> {
         self.last_read = count;
-        self.valve.hear();
+        self.valve.end_wait();
         if self.valve.rate().is_some() {
             let bytes = u64::try_from(count).unwrap_or(u64::MAX);
             self.pace.left = self.pace.left.saturating_sub(bytes);
@@ -262,7 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Writes out everything russh has written.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            let written = ready!(Pin::new(&mut self.stream).poll_write(cx, rest))?;
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(cx, rest) else {
+                self.valve.end_wait();
+                return Poll::Pending;
+            };
+            let written = written?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -274,6 +293,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             self.output = Vec::new();
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Nothing is there to be read; the peer's turn, unless it does not take what we say.
+    fn listens(&self) {
+        if self.output.is_empty() {
+            self.valve.wait();
+        }
     }
 
     /// Reads ahead. Ready with an empty `input` at the end of the stream.
@@ -288,6 +314,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         match read {
             Poll::Ready(count) => Poll::Ready(self.took(count?)),
             Poll::Pending => {
+                self.listens();
                 if self.last_read < CHATTER_BYTES {
                     self.idle = true;
                     self.input = BytesMut::new();
@@ -325,7 +352,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Socket<S> {
             ready!(this.poll_valve(cx));
             if this.idle {
                 let before = buf.filled().len();
-                ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+                let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
+                    this.listens();
+                    return Poll::Pending;
+                };
+                read?;
                 this.idle = false;
                 let count = buf.filled().len() - before;
                 return Poll::Ready(this.took(count));
@@ -425,6 +456,29 @@ mod tests {
         };
         let (mut socket, _knife) = Socket::greeted(near, Arc::default(), greeting);
         assert!(socket.write_all(b"SSH-2.0-other\r\n").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn silence_is_counted_only_while_the_peer_is_listened_to() {
+        let (near, mut far) = duplex(8);
+        let valve = Arc::new(Valve::default());
+        let (mut socket, _knife) = Socket::new(near, Arc::clone(&valve));
+        let while_ago = Duration::from_millis(20);
+        let pass = || tokio::time::sleep(while_ago);
+        pass().await;
+        assert_eq!(valve.silence(), Duration::ZERO, "nobody listens");
+        assert!(socket.read_u8().now_or_never().is_none());
+        pass().await;
+        assert!(valve.silence() >= while_ago);
+        far.write_all(b"x").await.unwrap();
+        socket.read_u8().await.unwrap();
+        pass().await;
+        assert_eq!(valve.silence(), Duration::ZERO, "it has spoken");
+        assert!(socket.read_u8().now_or_never().is_none());
+        socket.write_all(b"more than fits").await.unwrap();
+        assert!(socket.flush().now_or_never().is_none());
+        pass().await;
+        assert_eq!(valve.silence(), Duration::ZERO, "it cannot hear us");
     }
 
     #[tokio::test]

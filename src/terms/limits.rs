@@ -122,6 +122,9 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 pub const SPOOL_PIECES_MAX: usize = 262_144;
 /// Plaintext handed to inspection at once, bytes.
 pub const INSPECT_BATCH_BYTES: usize = 1024 * 1024;
+/// Of it, bytes whose output is written before the next ones are looked at: 64 KiB may unpack to 12
+/// MiB under the default ratio.
+pub const INSPECT_PUSH_BYTES: usize = 64 * 1024;
 
 /// Longest policy or main config, bytes: a hundred feeds fit ten times over.
 pub const RULES_BYTES_MAX: usize = 1024 * 1024;
@@ -164,6 +167,11 @@ pub const UNIQUE_VALUE_BYTES: usize = 32;
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
 /// Decompressed bytes handed on at once.
 pub const INFLATE_PIECE_BYTES: usize = 64 * 1024;
+/// bzip2 streams of one file that cost nothing.
+pub const BZIP2_STREAMS_FREE: u64 = 16;
+/// Compressed bytes for each further stream: parallel compressors make larger ones of all that may
+/// pass the ratio.
+pub const BZIP2_STREAM_BYTES: u64 = 2048;
 /// Largest window of a zstd frame, as a power of two, bytes: 8 MiB, what RFC 8878 recommends to take.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 /// Decompressed bytes before the ratio is judged: tiny files may be all blanks.
@@ -183,14 +191,14 @@ pub const VERDICT_WAIT_MS: u64 = 10_000;
 pub const KEEP_VISIBLE_SECS: u64 = 24 * 3600;
 /// Rows of one page of a listing; a page is in memory for each folder that is open.
 pub const LISTING_ROWS_MAX: usize = 500;
-/// Silence after which a keepalive is sent to a client, and again: one that lives is never silent for
-/// longer than this and a round trip.
+/// Silence after which a keepalive is sent to a client, and again, at least: one that lives is never
+/// silent for longer than this and a round trip.
 pub const KEEPALIVE: Duration = Duration::from_secs(15);
-/// Keepalives without an answer after which a connection ends: four minutes, as networks come back.
-pub const KEEPALIVES_UNANSWERED_MAX: usize = 15;
-/// Silence after which the same key may take over what a connection was sending: it has left a
-/// keepalive unanswered for five seconds.
-pub const PEER_SILENCE_MAX: Duration = Duration::from_secs(20);
+/// Keepalives without an answer after which a connection ends: minutes, as networks come back.
+pub const KEEPALIVES_UNANSWERED_MAX: usize = 12;
+/// How long a keepalive may go unanswered before the same key may take over what its connection was
+/// sending.
+pub const KEEPALIVE_ANSWER: Duration = Duration::from_secs(5);
 /// How long what a dead connection has sent may take to be kept.
 pub const CUT_WITHIN: Duration = Duration::from_secs(10);
 /// A file removed so long ago is not what the next one of its name replaces, microseconds: lftp and

@@ -52,6 +52,12 @@ impl Bunzip {
                 }
                 self.begun += 1;
                 if self.begun == MAGIC.len() {
+                    // Each costs up to 4 MB of memory that has to be zeroed.
+                    let most =
+                        limits::BZIP2_STREAMS_FREE + out.taken() / limits::BZIP2_STREAM_BYTES;
+                    if self.streams >= most {
+                        return Err(UnpackFault::Pieces);
+                    }
                     self.stream = Decompress::new(false);
                     self.decompress(MAGIC, out)?;
                 }
@@ -81,6 +87,11 @@ impl Bunzip {
             if out.give(self.piece.get(..wrote).unwrap_or_default())? == Flow::Stop {
                 return Ok(None);
             }
+            // Ours, and not the file's: the task ends, and the file is tried again.
+            assert!(
+                !matches!(result, Ok(Status::MemNeeded)),
+                "no memory to unpack bzip2"
+            );
             match result {
                 Err(_) => return Err(UnpackFault::Broken),
                 Ok(Status::StreamEnd) => {
@@ -123,6 +134,15 @@ pub(crate) mod tests {
             let cut = [&bzip2(b"a")[..], &bzip2(b"b")[..cut]].concat();
             check(Packing::Bzip2, &cut, Err(UnpackFault::Truncated));
         }
+    }
+
+    #[test]
+    fn many_tiny_streams_are_refused() {
+        let empty = bzip2(b"");
+        let some = empty.repeat(16);
+        check(Packing::Bzip2, &some, Ok(b""));
+        let many = empty.repeat(200);
+        check(Packing::Bzip2, &many, Err(UnpackFault::Pieces));
     }
 
     #[test]

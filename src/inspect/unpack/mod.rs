@@ -3,7 +3,7 @@
 //!
 //! Text is handed on in small pieces and never kept. Two caps stop bombs, both at places that
 //! depend on the bytes alone: the output cap at its exact byte, the ratio at every 4096th
-//! compressed byte and at the end. What is inside is judged like what was sent, so there are no
+//! compressed byte and at the end, and never more text than the next such place would allow. What is inside is judged like what was sent, so there are no
 //! archives in archives.
 
 mod bzip2;
@@ -63,6 +63,8 @@ pub(crate) enum UnpackFault {
     Members,
     /// Compressed in a way that is not taken inside this kind of file.
     Method,
+    /// Made of many tiny pieces, each of which costs memory and time.
+    Pieces,
     /// More text than the contract allows.
     Output,
     /// The text is too many times larger than the file.
@@ -217,6 +219,23 @@ impl Unpack {
 // === impl Meter ===
 
 impl Meter {
+    /// How much text may still come, and what more of it would be. Between two looks at the ratio
+    /// the later one counts, or a small piece could unpack to gigabytes.
+    fn left(&self) -> (u64, UnpackFault) {
+        let step = limits::INFLATE_RATIO_STEP_BYTES;
+        let taken = self.taken.checked_next_multiple_of(step);
+        let most = taken.unwrap_or(u64::MAX).saturating_mul(self.ratio_max);
+        let most = most.max(limits::INFLATE_RATIO_FREE_BYTES);
+        if self.output_bytes_max <= most {
+            (
+                self.output_bytes_max.saturating_sub(self.given),
+                UnpackFault::Output,
+            )
+        } else {
+            (most.saturating_sub(self.given), UnpackFault::Ratio)
+        }
+    }
+
     fn within_ratio(&self) -> Result<(), UnpackFault> {
         let most = self.taken.saturating_mul(self.ratio_max);
         if self.given > limits::INFLATE_RATIO_FREE_BYTES && self.given > most {
@@ -231,7 +250,7 @@ impl Meter {
 impl Out<'_> {
     /// Hands text on, as much as the contract allows.
     fn give(&mut self, text: &[u8]) -> Fed {
-        let left = self.meter.output_bytes_max - self.meter.given;
+        let (left, fault) = self.meter.left();
         let allowed = usize::try_from(left).unwrap_or(usize::MAX);
         let (now, over) = text
             .split_at_checked(allowed.min(text.len()))
@@ -243,8 +262,13 @@ impl Out<'_> {
         if over.is_empty() {
             Ok(Flow::Go)
         } else {
-            Err(UnpackFault::Output)
+            Err(fault)
         }
+    }
+
+    /// Compressed bytes taken so far.
+    fn taken(&self) -> u64 {
+        self.meter.taken
     }
 }
 
@@ -353,6 +377,20 @@ pub(crate) mod tests {
             let result = read(packing, &larger, 7, (200, 1 << 40)).1;
             assert_eq!(result, Err(UnpackFault::Ratio), "{packing:?}");
         }
+    }
+
+    #[test]
+    fn a_bomb_of_a_few_bytes_gives_no_more_than_its_ratio() {
+        for (packing, pack) in ALL {
+            let bomb = pack(&vec![b'x'; 20_000_000]);
+            let (text, _) = read(packing, &bomb, usize::MAX, (200, 1 << 40));
+            let looks = bomb.len().next_multiple_of(4096) * 200;
+            assert!(text.len() <= looks, "{packing:?} gave {}", text.len());
+        }
+        // 45 MB in one block of a few dozen bytes.
+        let block = bzip2(&vec![b'x'; 45_000_000]);
+        let (text, result) = read(Packing::Bzip2, &block, usize::MAX, (200, 1 << 40));
+        assert_eq!((text.len(), result), (4096 * 200, Err(UnpackFault::Ratio)));
     }
 
     #[test]

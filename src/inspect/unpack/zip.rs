@@ -1,7 +1,8 @@
 //! zip (PKWARE APPNOTE 6.3.10) with one file in it, read from front to back.
 //!
 //! What readers usually believe is the directory at the end; what comes first is the file itself.
-//! Here both must say the same, so that no other program can find another file in it. The name in
+//! Here both must say the same, and every length and place of the directory must be what was read, so
+//! that a program that begins at the end comes upon the same file. The name in
 //! the archive is not used for anything. Stored and deflated files are taken, with and without the
 //! 64-bit fields.
 
@@ -24,6 +25,12 @@ pub(super) struct Unzip {
     sum: Crc,
     packed_bytes: u64,
     text_bytes: u64,
+    /// Bytes of the archive read so far.
+    place: u64,
+    /// Where the directory begins, and where it ends.
+    directory: (u64, u64),
+    /// Where the end of the directory in 64 bits begins.
+    large_end: u64,
 }
 
 /// What the header before the file says.
@@ -52,8 +59,8 @@ enum Step {
     Descriptor,
     /// The file's entry in the directory, then its name, extra fields and comment.
     Entry,
-    /// `text_bytes`, `packed_bytes` of the entry, and the length of its extra fields.
-    EntryNames(u64, u64, u16),
+    /// Text and packed bytes of the entry, where its file begins, and the length of its extra fields.
+    EntryNames([u64; 3], u16),
     /// The end of the directory, in 64 bits, and where that is.
     LargeEnd,
     LargeEndRest,
@@ -83,6 +90,7 @@ const END: u32 = 0x0605_4b50;
 const LARGE_END: u32 = 0x0606_4b50;
 const LOCATOR: u32 = 0x0706_4b50;
 
+const SIGNATURE_BYTES: u64 = 4;
 /// Bytes of records behind their signature.
 const HEADER_BYTES: usize = 26;
 const ENTRY_BYTES: usize = 42;
@@ -118,6 +126,9 @@ impl Unzip {
             sum: Crc::new(),
             packed_bytes: 0,
             text_bytes: 0,
+            place: 0,
+            directory: (0, 0),
+            large_end: 0,
         }
     }
 
@@ -160,6 +171,7 @@ impl Unzip {
         let missing = self.wanted.saturating_sub(self.record.len());
         let (now, rest) = input.split_at(missing.min(input.len()));
         self.record.extend_from_slice(now);
+        self.place += u64::try_from(now.len()).unwrap_or(0);
         // A record without bytes is whole at once.
         while self.collects() && self.record.len() == self.wanted {
             let record = std::mem::take(&mut self.record);
@@ -185,9 +197,12 @@ impl Unzip {
             Step::Header => return self.header(fields),
             Step::HeaderNames => {
                 let name = fields.bytes(self.member.name.len())?.to_vec();
+                if name.ends_with(b"/") {
+                    return Some(Err(UnpackFault::Empty));
+                }
                 self.member.name = name;
                 let member = &mut self.member;
-                let lengths = [&mut member.text_bytes, &mut member.packed_bytes];
+                let lengths = &mut [&mut member.text_bytes, &mut member.packed_bytes];
                 member.is_large = fields.large(lengths)?;
                 if member.method == METHOD_STORED && member.packed_bytes == 0 {
                     return Some(self.compare());
@@ -198,29 +213,18 @@ impl Unzip {
                     Step::Deflated
                 };
             }
-            Step::Descriptor => {
-                let long = |fields: &mut Fields<'_>, is_large| {
-                    if is_large {
-                        fields.huge()
-                    } else {
-                        fields.long().map(u64::from)
-                    }
-                };
-                self.member.sum = fields.long()?;
-                self.member.packed_bytes = long(fields, self.member.is_large)?;
-                self.member.text_bytes = long(fields, self.member.is_large)?;
-                return Some(self.compare());
-            }
+            Step::Descriptor => return self.descriptor(fields),
             Step::Entry => return self.entry(fields),
-            Step::EntryNames(mut text, mut packed, extra) => {
+            Step::EntryNames([mut text, mut packed, mut offset], extra) => {
                 let name = fields.bytes(self.member.name.len())?;
                 let mut extra = Fields(fields.bytes(extra.into())?);
-                extra.large([&mut text, &mut packed])?;
+                extra.large(&mut [&mut text, &mut packed, &mut offset])?;
                 let member = &self.member;
-                if name != member.name || (text, packed) != (member.text_bytes, member.packed_bytes)
-                {
+                let told = (name, text, packed, offset);
+                if told != (&*member.name, member.text_bytes, member.packed_bytes, 0) {
                     return Some(Err(UnpackFault::Directory));
                 }
+                self.directory.1 = self.place;
                 self.signature_after(After::Entry);
             }
             Step::LargeEnd => {
@@ -232,22 +236,42 @@ impl Unzip {
             }
             Step::LargeEndRest => {
                 fields.skip(12)?;
-                if (fields.huge()?, fields.huge()?) != (1, 1) {
+                let entries = (fields.huge()?, fields.huge()?);
+                let directory = (fields.huge()?, fields.huge()?);
+                if entries != (1, 1) || directory != self.length_and_start() {
                     return Some(Err(UnpackFault::Directory));
                 }
                 self.signature_after(After::LargeEnd);
             }
-            Step::Locator => self.signature_after(After::Locator),
-            Step::End => {
+            Step::Locator => {
                 fields.skip(4)?;
-                if (fields.short()?, fields.short()?) != (1, 1) {
+                if fields.huge()? != self.large_end {
                     return Some(Err(UnpackFault::Directory));
                 }
-                fields.skip(8)?;
+                self.signature_after(After::Locator);
+            }
+            Step::End => {
+                fields.skip(4)?;
+                let entries = (fields.short()?, fields.short()?);
+                let told = (u64::from(fields.long()?), u64::from(fields.long()?));
+                let is = self.length_and_start();
+                // In 64 bits, where they have been compared.
+                let is_large = self.large_end > 0;
+                let fits = |told, is| told == is || (is_large && told == IN_EXTRA);
+                let one = |count| count == 1 || (is_large && count == u16::MAX);
+                if !(one(entries.0) && one(entries.1) && fits(told.0, is.0) && fits(told.1, is.1)) {
+                    return Some(Err(UnpackFault::Directory));
+                }
                 let comment = fields.short()?.into();
                 self.expect(Step::Comment, comment);
             }
-            Step::Comment => self.step = Step::Done,
+            Step::Comment => {
+                // Programs that search the end from behind would find another one.
+                if memchr::memmem::find(fields.0, &END.to_le_bytes()).is_some() {
+                    return Some(Err(UnpackFault::Directory));
+                }
+                self.step = Step::Done;
+            }
             Step::Stored | Step::Deflated | Step::Done => {}
         }
         Some(Ok(()))
@@ -271,6 +295,31 @@ impl Unzip {
         Some(self.member.can_be_read())
     }
 
+    /// What stands behind the file, where its lengths were not known before.
+    fn descriptor(&mut self, fields: &mut Fields<'_>) -> Option<Result<(), UnpackFault>> {
+        let long = |fields: &mut Fields<'_>, is_large| {
+            if is_large {
+                fields.huge()
+            } else {
+                fields.long().map(u64::from)
+            }
+        };
+        let is_large = self.has_large_descriptor();
+        let told = (
+            fields.long()?,
+            long(fields, is_large)?,
+            long(fields, is_large)?,
+        );
+        let member = &mut self.member;
+        let before = (member.sum, member.packed_bytes, member.text_bytes);
+        (member.sum, member.packed_bytes, member.text_bytes) = told;
+        // Before the data there may be zeros, or the same.
+        if before != (0, 0, 0) && before != told {
+            return Some(Err(UnpackFault::Directory));
+        }
+        Some(self.compare())
+    }
+
     /// What the directory says of the file.
     fn entry(&mut self, fields: &mut Fields<'_>) -> Option<Result<(), UnpackFault>> {
         fields.skip(4)?;
@@ -283,14 +332,25 @@ impl Unzip {
         let offset: u64 = fields.long()?.into();
         let member = &self.member;
         let is_same = (flags, method, sum) == (member.flags, member.method, member.sum)
-            && usize::from(name) == member.name.len()
-            && [0, IN_EXTRA].contains(&offset);
+            && usize::from(name) == member.name.len();
         if !is_same {
             return Some(Err(UnpackFault::Directory));
         }
         let rest = usize::from(name) + usize::from(extra) + usize::from(comment);
-        self.expect(Step::EntryNames(text, packed, extra), rest);
+        self.expect(Step::EntryNames([text, packed, offset], extra), rest);
         Some(Ok(()))
+    }
+
+    /// Of the directory.
+    fn length_and_start(&self) -> (u64, u64) {
+        let (start, end) = self.directory;
+        (end - start, start)
+    }
+
+    /// The lengths behind the data have 64 bits: as the header says, or because they need them.
+    fn has_large_descriptor(&self) -> bool {
+        let most = self.packed_bytes.max(self.text_bytes);
+        self.member.is_large || most > IN_EXTRA
     }
 
     fn signature_after(&mut self, after: After) {
@@ -298,7 +358,7 @@ impl Unzip {
     }
 
     fn signature(&mut self, after: After, found: u32) -> Result<(), UnpackFault> {
-        let descriptor = if self.member.is_large { 20 } else { 12 };
+        let descriptor = if self.has_large_descriptor() { 20 } else { 12 };
         match (after, found) {
             (After::Nothing, HEADER) => self.expect(Step::Header, HEADER_BYTES),
             (After::Nothing, END) => return Err(UnpackFault::Empty),
@@ -312,8 +372,14 @@ impl Unzip {
             (After::File, HEADER) | (After::Entry, ENTRY) => {
                 return Err(UnpackFault::Members);
             }
-            (After::File, ENTRY) => self.expect(Step::Entry, ENTRY_BYTES),
-            (After::Entry, LARGE_END) => self.expect(Step::LargeEnd, LARGE_END_LENGTH_BYTES),
+            (After::File, ENTRY) => {
+                self.directory.0 = self.place - SIGNATURE_BYTES;
+                self.expect(Step::Entry, ENTRY_BYTES);
+            }
+            (After::Entry, LARGE_END) => {
+                self.large_end = self.place - SIGNATURE_BYTES;
+                self.expect(Step::LargeEnd, LARGE_END_LENGTH_BYTES);
+            }
             (After::LargeEnd, LOCATOR) => self.expect(Step::Locator, LOCATOR_BYTES),
             (After::Entry | After::Locator, END) => self.expect(Step::End, END_BYTES),
             (After::File | After::Entry | After::LargeEnd | After::Locator, _) => {
@@ -339,6 +405,7 @@ impl Unzip {
         let count = u64::try_from(bytes).unwrap_or(0);
         self.packed_bytes += count;
         self.text_bytes += count;
+        self.place += count;
         if out.give(now)? == Flow::Stop {
             return Ok(None);
         }
@@ -363,6 +430,7 @@ impl Unzip {
             let wrote = self.inflate.total_out() - before_out;
             self.packed_bytes += read;
             self.text_bytes += wrote;
+            self.place += read;
             let read = usize::try_from(read).unwrap_or(usize::MAX);
             let wrote = usize::try_from(wrote).unwrap_or(usize::MAX);
             input = input.get(read..).unwrap_or_default();
@@ -452,20 +520,18 @@ impl<'r> Fields<'r> {
         Some(u64::from_le_bytes(self.bytes(8)?.try_into().ok()?))
     }
 
-    /// Extra fields: sets the lengths that stand there, and tells whether that field is there.
-    fn large(&mut self, lengths: [&mut u64; 2]) -> Option<bool> {
+    /// Extra fields: sets the numbers that stand there, and tells whether that field is there.
+    fn large(&mut self, numbers: &mut [&mut u64]) -> Option<bool> {
         let mut is_large = false;
-        let mut lengths = Some(lengths);
-        while !self.0.is_empty() {
+        // Fewer bytes are no field; some programs pad with them.
+        while self.0.len() >= 4 {
             let (kind, bytes) = (self.short()?, self.short()?);
             let mut field = Fields(self.bytes(bytes.into())?);
-            if kind == LARGE_FIELD
-                && let Some(lengths) = lengths.take()
-            {
+            if kind == LARGE_FIELD && !is_large {
                 is_large = true;
-                for length in lengths {
-                    if *length == IN_EXTRA {
-                        *length = field.huge()?;
+                for number in numbers.iter_mut() {
+                    if **number == IN_EXTRA {
+                        **number = field.huge()?;
                     }
                 }
             }
@@ -647,17 +713,39 @@ pub(crate) mod tests {
     #[test]
     fn the_64_bit_directory_is_read() {
         let (file, entry) = PLAIN.parts(b"hello");
-        let large_end = [
-            &b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0"[..],
-            &1_u64.to_le_bytes(),
-            &1_u64.to_le_bytes(),
-            &[0; 16],
-            &b"PK\x06\x07"[..],
-            &[0; 16],
-        ]
-        .concat();
+        let huge = |length: usize| u64::try_from(length).unwrap().to_le_bytes();
+        let large_end = |length: usize, start: usize, place: usize| {
+            [
+                &b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0"[..],
+                &huge(1),
+                &huge(1),
+                &huge(length),
+                &huge(start),
+                &b"PK\x06\x07\0\0\0\0"[..],
+                &huge(place),
+                &[1, 0, 0, 0],
+            ]
+            .concat()
+        };
+        let (length, start, place) = (entry.len(), file.len(), file.len() + entry.len());
         let end = PLAIN.end(&file, &entry);
-        check(&[file, entry, large_end, end].concat(), Ok(b"hello"));
+        let mut short_end = end.clone();
+        short_end[8..20].fill(0xff);
+        for end in [&end, &short_end] {
+            let large = large_end(length, start, place);
+            check(&[&file[..], &entry, &large, end].concat(), Ok(b"hello"));
+        }
+        for (length, start, place) in [
+            (length + 1, start, place),
+            (length, start + 1, place),
+            (length, start, place + 1),
+        ] {
+            let large = large_end(length, start, place);
+            let bad = [&file[..], &entry, &large, &end].concat();
+            check(&bad, Err(UnpackFault::Directory));
+        }
+        let bad = [&file[..], &entry, &short_end].concat();
+        check(&bad, Err(UnpackFault::Directory));
     }
 
     #[test]
@@ -735,5 +823,23 @@ pub(crate) mod tests {
         check(&hidden, Err(UnpackFault::Members));
         let foreign = [&file[..], &second_entry, &end].concat();
         check(&foreign, Err(UnpackFault::Directory));
+        // In the comment a whole archive, which programs that begin at the end would read.
+        let comment = zip(b"bye").leak();
+        let nested = Made { comment, ..PLAIN };
+        check(&nested.pack(b"hello"), Err(UnpackFault::Directory));
+        // An end that points at another directory.
+        let mut moved = zip(b"hello");
+        let at = moved.len() - 6;
+        moved[at] += 1;
+        check(&moved, Err(UnpackFault::Directory));
+        let at = moved.len() - 10;
+        moved[at + 4] -= 1;
+        moved[at] += 1;
+        check(&moved, Err(UnpackFault::Directory));
+        let folder = Made {
+            name: b"orders/",
+            ..PLAIN
+        };
+        check(&folder.pack(b"hello"), Err(UnpackFault::Empty));
     }
 }

@@ -50,6 +50,8 @@ const BLOCK_HEADER_BYTES: usize = 3;
 /// Largest block (section 3.1.1.2.4).
 const BLOCK_BYTES_MAX: usize = 128 * 1024;
 const CHECKSUM_BYTES: usize = 4;
+/// `ZSTD_error_frameParameter_windowTooLarge`
+const WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 // === impl Unzstd ===
 
@@ -256,9 +258,14 @@ fn header_bytes(descriptor: u8) -> usize {
 /// The library tells errors by number; their names are what stays the same.
 fn fault(code: usize) -> UnpackFault {
     let name = get_error_name(code);
+    // Ours, and not the file's: the task ends, and the file is tried again.
+    assert!(
+        !name.starts_with("Allocation error"),
+        "no memory to unpack zstd"
+    );
     if name.contains("checksum") {
         UnpackFault::Checksum
-    } else if name.contains("memory") {
+    } else if name == WINDOW_TOO_LARGE {
         UnpackFault::Window
     } else {
         UnpackFault::Broken
