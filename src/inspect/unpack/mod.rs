@@ -3,8 +3,8 @@
 //!
 //! Text is handed on in small pieces and never kept. Two caps stop bombs, both at places that
 //! depend on the bytes alone: the output cap at its exact byte, the ratio at every 4096th
-//! compressed byte and at the end, and never more text than the next such place would allow. What is inside is judged like what was sent, so there are no
-//! archives in archives.
+//! compressed byte and at the end, and never more text than the next such place would allow. What is
+//! inside is judged like what was sent, so there are no archives in archives.
 
 mod bzip2;
 mod gzip;
