@@ -330,6 +330,7 @@ fn compression(
         UnpackFault::Checksum => broken("the checksum differs".to_owned()),
         UnpackFault::Directory => archive("its directory and its contents differ"),
         UnpackFault::Empty => archive("no file is in it"),
+        UnpackFault::Folder => archive("a folder is in it"),
         UnpackFault::Encrypted => (
             Code::EncryptionError,
             "a file that can be read".to_owned(),
@@ -370,6 +371,8 @@ fn compression(
     };
     let hint = if fault == UnpackFault::Encrypted {
         Some("Send it without a password.")
+    } else if fault == UnpackFault::Folder {
+        Some("Pack the file alone, without its folder.")
     } else if fault == UnpackFault::Members {
         Some("Send each file by itself.")
     } else if fault == UnpackFault::Window {

@@ -55,6 +55,8 @@ pub(crate) enum UnpackFault {
     Empty,
     /// It cannot be read without a password.
     Encrypted,
+    /// An archive with a folder in it.
+    Folder,
     /// The header is none.
     Header,
     /// A length differs.

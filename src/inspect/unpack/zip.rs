@@ -198,7 +198,7 @@ impl Unzip {
             Step::HeaderNames => {
                 let name = fields.bytes(self.member.name.len())?.to_vec();
                 if name.ends_with(b"/") {
-                    return Some(Err(UnpackFault::Empty));
+                    return Some(Err(UnpackFault::Folder));
                 }
                 self.member.name = name;
                 let member = &mut self.member;
@@ -840,6 +840,6 @@ pub(crate) mod tests {
             name: b"orders/",
             ..PLAIN
         };
-        check(&folder.pack(b"hello"), Err(UnpackFault::Empty));
+        check(&folder.pack(b"hello"), Err(UnpackFault::Folder));
     }
 }
