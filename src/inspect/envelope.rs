@@ -151,11 +151,7 @@ impl Csv {
         let Wrapping::Unknown(head) = &mut self.wrapping else {
             return self.unwrap(input, report, out);
         };
-        let missing = magic::BYTES_MAX - head.len();
-        let (now, rest) = input
-            .split_at_checked(missing.min(input.len()))
-            .unwrap_or((input, &[]));
-        head.extend_from_slice(now);
+        let rest = top_up(head, input);
         let sniffed = magic::sniff(head, false);
         if sniffed == Sniffed::Unknown {
             return Ok(());
@@ -244,11 +240,7 @@ impl Contents {
         let Some(head) = &mut self.head else {
             return self.table.push(input, report, out);
         };
-        let missing = magic::BYTES_MAX - head.len();
-        let (now, rest) = input
-            .split_at_checked(missing.min(input.len()))
-            .unwrap_or((input, &[]));
-        head.extend_from_slice(now);
+        let rest = top_up(head, input);
         let sniffed = magic::sniff(head, false);
         self.decide(sniffed, report, out)?;
         if rest.is_empty() {
@@ -307,6 +299,14 @@ impl Contents {
         let rule = self.wanted.as_deref().unwrap_or("CSV text");
         Err(report.refuse(0, code, None, rule, hint, sample))
     }
+}
+
+/// Fills up the first bytes that tell what a file is; the rest of the input.
+fn top_up<'i>(head: &mut Vec<u8>, input: &'i [u8]) -> &'i [u8] {
+    let missing = magic::BYTES_MAX.saturating_sub(head.len());
+    let (now, rest) = input.split_at(missing.min(input.len()));
+    head.extend_from_slice(now);
+    rest
 }
 
 /// Tells a fault of a compressed file, of which so much text was read.
@@ -375,6 +375,8 @@ fn compression(
         Some("Pack the file alone, without its folder.")
     } else if fault == UnpackFault::Members {
         Some("Send each file by itself.")
+    } else if fault == UnpackFault::Pieces {
+        Some("Compress the whole file at once.")
     } else if fault == UnpackFault::Window {
         Some("Compress it without --long and --ultra.")
     } else {

@@ -149,7 +149,7 @@ impl Inspection {
         }
         // What is compressed becomes many times larger: the output never waits for the whole batch.
         let input = std::mem::take(&mut self.input);
-        for piece in input.chunks(limits::INSPECT_PUSH_BYTES) {
+        for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
             self.line.push(piece, &mut self.output);
             self.flush()?;
         }

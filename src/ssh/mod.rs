@@ -1,8 +1,9 @@
 //! Rank 8: SSH. Listeners, limits in front of russh, one task per connection, a drain at the end.
 //!
-//! Files: `door` and `proxy` (who may begin to talk), `greeting` and `algorithms` (what is negotiated), `socket` (what russh reads and writes),
-//! `session` (what russh reports, translated), `sftp` (a file channel), `lane` and `outbox` (its
-//! waiting requests and replies), `quota` (what a connection may have open). russh is used nowhere else. A panic or an attack ends the one
+//! Files: `door` and `proxy` (who may begin to talk), `greeting` and `algorithms` (what is
+//! negotiated), `socket` (what russh reads and writes), `session` (what russh reports, translated),
+//! `sftp` (a file channel), `lane` and `outbox` (its waiting requests and replies), `quota` (what a
+//! connection may have open). russh is used nowhere else. A panic or an attack ends the one
 //! connection it happens on.
 
 mod algorithms;

@@ -122,9 +122,6 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 pub const SPOOL_PIECES_MAX: usize = 262_144;
 /// Plaintext handed to inspection at once, bytes.
 pub const INSPECT_BATCH_BYTES: usize = 1024 * 1024;
-/// Of it, bytes whose output is written before the next ones are looked at: 64 KiB may unpack to 12
-/// MiB under the default ratio.
-pub const INSPECT_PUSH_BYTES: usize = 64 * 1024;
 
 /// Longest policy or main config, bytes: a hundred feeds fit ten times over.
 pub const RULES_BYTES_MAX: usize = 1024 * 1024;
@@ -163,7 +160,9 @@ pub const SAMPLES_IN_TEXT_MAX: usize = 5;
 pub const UNIQUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What one remembered value costs at most, bytes: 20 in a table between 2/3 and 7/8 full.
 pub const UNIQUE_VALUE_BYTES: usize = 32;
-/// Text inspected at once, bytes: small enough for a core's own cache, index included.
+/// Text inspected at once, bytes: small enough for a core's own cache, index included. Also what is
+/// taken of a batch before its output is written: compressed, it may become 25 MiB under the default
+/// ratio.
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
 /// Decompressed bytes handed on at once.
 pub const INFLATE_PIECE_BYTES: usize = 64 * 1024;

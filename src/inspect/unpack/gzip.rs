@@ -1,27 +1,24 @@
 //! gzip (RFC 1952): every member whole, its checksum and length right.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::Crc;
 
+use crate::inspect::unpack::inflate::{Inflate, Inflated};
 use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
-use crate::terms::limits;
 
 /// The two bytes every member starts with.
-pub(crate) const MAGIC: [u8; 2] = [0x1f, 0x8b];
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A gzip stream being read.
 pub(super) struct Gunzip {
-    inflate: Decompress,
-    piece: Vec<u8>,
+    /// The text of the current member.
+    inflate: Inflate,
     step: Step,
     /// Bytes of a fixed-size field, and how many of them are there.
     field: [u8; 10],
     filled: usize,
     flags: u8,
     header_sum: Crc,
-    text_sum: Crc,
     members: u64,
-    /// Of the current member.
-    text_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,16 +46,13 @@ impl Gunzip {
     /// Waits for the first member.
     pub(super) fn new() -> Self {
         Self {
-            inflate: Decompress::new(false),
-            piece: vec![0; limits::INFLATE_PIECE_BYTES],
+            inflate: Inflate::new(),
             step: Step::Fixed,
             field: [0; 10],
             filled: 0,
             flags: 0,
             header_sum: Crc::new(),
-            text_sum: Crc::new(),
             members: 0,
-            text_bytes: 0,
         }
     }
 
@@ -71,9 +65,14 @@ impl Gunzip {
     pub(super) fn feed(&mut self, mut input: &[u8], out: &mut Out<'_>) -> Fed {
         while !input.is_empty() {
             input = match self.step {
-                Step::Text => match self.inflate(input, out)? {
-                    Some(rest) => rest,
-                    None => return Ok(Flow::Stop),
+                Step::Text => match self.inflate.feed(input, out)? {
+                    Inflated::All => &[],
+                    Inflated::Ended(rest) => {
+                        self.step = Step::Trailer;
+                        self.filled = 0;
+                        rest
+                    }
+                    Inflated::Stopped => return Ok(Flow::Stop),
                 },
                 Step::Fixed => self.fixed(input)?,
                 Step::ExtraLength => self.extra_length(input),
@@ -85,48 +84,6 @@ impl Gunzip {
             };
         }
         Ok(Flow::Go)
-    }
-
-    /// Inflates until the input is used up or the member's text ends; `None`: the sink stopped.
-    fn inflate<'i>(
-        &mut self,
-        mut input: &'i [u8],
-        out: &mut Out<'_>,
-    ) -> Result<Option<&'i [u8]>, UnpackFault> {
-        loop {
-            let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
-            let result = self
-                .inflate
-                .decompress(input, &mut self.piece, FlushDecompress::None);
-            let read = self.inflate.total_in() - before_in;
-            let wrote = self.inflate.total_out() - before_out;
-            let read = usize::try_from(read).unwrap_or(usize::MAX);
-            input = input.get(read..).unwrap_or_default();
-            let wrote = usize::try_from(wrote).unwrap_or(usize::MAX);
-            let text = self.piece.get(..wrote).unwrap_or_default();
-            self.text_sum.update(text);
-            self.text_bytes += u64::try_from(wrote).unwrap_or(0);
-            if out.give(text)? == Flow::Stop {
-                return Ok(None);
-            }
-            match result {
-                Err(_) => return Err(UnpackFault::Broken),
-                Ok(Status::StreamEnd) => {
-                    self.step = Step::Trailer;
-                    self.filled = 0;
-                    return Ok(Some(input));
-                }
-                Ok(Status::Ok | Status::BufError) => {
-                    if input.is_empty() && wrote < self.piece.len() {
-                        return Ok(Some(input));
-                    }
-                    if read == 0 && wrote == 0 {
-                        // No progress with input and room at hand: never seen, never looped on.
-                        return Err(UnpackFault::Broken);
-                    }
-                }
-            }
-        }
     }
 
     /// Fills the field up to `size` bytes; the rest of the input.
@@ -162,9 +119,7 @@ impl Gunzip {
             self.flags = flags;
             self.header_sum.reset();
             self.header_sum.update(&self.field);
-            self.text_sum.reset();
-            self.inflate.reset(false);
-            self.text_bytes = 0;
+            self.inflate.reset();
             self.after(Step::Fixed);
         }
         Ok(rest)
@@ -257,10 +212,10 @@ impl Gunzip {
         if self.filled == 8 {
             let words = self.field.as_chunks::<4>().0;
             let [sum, size] = [0, 1].map(|at| words.get(at).copied().unwrap_or_default());
-            if u32::from_le_bytes(sum) != self.text_sum.sum() {
+            if u32::from_le_bytes(sum) != self.inflate.sum() {
                 return Err(UnpackFault::Checksum);
             }
-            if u64::from(u32::from_le_bytes(size)) != self.text_bytes % (1 << 32) {
+            if u64::from(u32::from_le_bytes(size)) != self.inflate.text_bytes() % (1 << 32) {
                 return Err(UnpackFault::Length);
             }
             self.members += 1;

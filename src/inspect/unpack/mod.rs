@@ -8,6 +8,7 @@
 
 mod bzip2;
 mod gzip;
+mod inflate;
 mod zip;
 mod zstd;
 

@@ -6,25 +6,24 @@
 //! the archive is not used for anything. Stored and deflated files are taken, with and without the
 //! 64-bit fields.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::Crc;
 
+use crate::inspect::unpack::inflate::{Inflate, Inflated};
 use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
 use crate::terms::limits;
 
 /// A zip archive being read.
 pub(super) struct Unzip {
-    inflate: Decompress,
-    piece: Vec<u8>,
+    inflate: Inflate,
     step: Step,
     /// Bytes of the record that is being collected.
     record: Vec<u8>,
     /// How many it takes.
     wanted: usize,
     member: Member,
-    /// What was found of the file's data.
-    sum: Crc,
-    packed_bytes: u64,
-    text_bytes: u64,
+    /// What was found of a stored file's data.
+    stored_sum: Crc,
+    stored_bytes: u64,
     /// Bytes of the archive read so far.
     place: u64,
     /// Where the directory begins, and where it ends.
@@ -117,15 +116,13 @@ const IN_EXTRA: u64 = 0xffff_ffff;
 impl Unzip {
     pub(super) fn new() -> Self {
         Self {
-            inflate: Decompress::new(false),
-            piece: vec![0; limits::INFLATE_PIECE_BYTES],
+            inflate: Inflate::new(),
             step: Step::Signature(After::Nothing),
             record: Vec::new(),
             wanted: 4,
             member: Member::default(),
-            sum: Crc::new(),
-            packed_bytes: 0,
-            text_bytes: 0,
+            stored_sum: Crc::new(),
+            stored_bytes: 0,
             place: 0,
             directory: (0, 0),
             large_end: 0,
@@ -142,10 +139,19 @@ impl Unzip {
         while !input.is_empty() {
             input = match self.step {
                 Step::Done => return Err(UnpackFault::Trailing),
-                Step::Deflated => match self.inflate(input, out)? {
-                    Some(rest) => rest,
-                    None => return Ok(Flow::Stop),
-                },
+                Step::Deflated => {
+                    let before = self.inflate.packed_bytes();
+                    let inflated = self.inflate.feed(input, out)?;
+                    self.place += self.inflate.packed_bytes() - before;
+                    match inflated {
+                        Inflated::All => &[],
+                        Inflated::Ended(rest) => {
+                            self.end_of_deflated()?;
+                            rest
+                        }
+                        Inflated::Stopped => return Ok(Flow::Stop),
+                    }
+                }
                 Step::Stored => match self.copy(input, out)? {
                     Some(rest) => rest,
                     None => return Ok(Flow::Stop),
@@ -349,7 +355,8 @@ impl Unzip {
 
     /// The lengths behind the data have 64 bits: as the header says, or because they need them.
     fn has_large_descriptor(&self) -> bool {
-        let most = self.packed_bytes.max(self.text_bytes);
+        // Only deflated data has them there.
+        let most = self.inflate.packed_bytes().max(self.inflate.text_bytes());
         self.member.is_large || most > IN_EXTRA
     }
 
@@ -395,79 +402,45 @@ impl Unzip {
         input: &'i [u8],
         out: &mut Out<'_>,
     ) -> Result<Option<&'i [u8]>, UnpackFault> {
-        let left = self.member.packed_bytes - self.packed_bytes;
+        let left = self.member.packed_bytes - self.stored_bytes;
         let bytes = usize::try_from(left)
             .unwrap_or(usize::MAX)
             .min(input.len())
             .min(limits::INFLATE_PIECE_BYTES);
         let (now, rest) = input.split_at(bytes);
-        self.sum.update(now);
+        self.stored_sum.update(now);
         let count = u64::try_from(bytes).unwrap_or(0);
-        self.packed_bytes += count;
-        self.text_bytes += count;
+        self.stored_bytes += count;
         self.place += count;
         if out.give(now)? == Flow::Stop {
             return Ok(None);
         }
-        if self.packed_bytes == self.member.packed_bytes {
+        if self.stored_bytes == self.member.packed_bytes {
             self.compare()?;
         }
         Ok(Some(rest))
     }
 
-    /// Inflates until the input is used up or the data ends; `None`: nobody wants more.
-    fn inflate<'i>(
-        &mut self,
-        mut input: &'i [u8],
-        out: &mut Out<'_>,
-    ) -> Result<Option<&'i [u8]>, UnpackFault> {
-        loop {
-            let (before_in, before_out) = (self.inflate.total_in(), self.inflate.total_out());
-            let result = self
-                .inflate
-                .decompress(input, &mut self.piece, FlushDecompress::None);
-            let read = self.inflate.total_in() - before_in;
-            let wrote = self.inflate.total_out() - before_out;
-            self.packed_bytes += read;
-            self.text_bytes += wrote;
-            self.place += read;
-            let read = usize::try_from(read).unwrap_or(usize::MAX);
-            let wrote = usize::try_from(wrote).unwrap_or(usize::MAX);
-            input = input.get(read..).unwrap_or_default();
-            let text = self.piece.get(..wrote).unwrap_or_default();
-            self.sum.update(text);
-            if out.give(text)? == Flow::Stop {
-                return Ok(None);
-            }
-            match result {
-                Err(_) => return Err(UnpackFault::Broken),
-                Ok(Status::StreamEnd) => {
-                    if self.member.flags & HAS_DESCRIPTOR == 0 {
-                        self.compare()?;
-                    } else {
-                        self.signature_after(After::Data);
-                    }
-                    return Ok(Some(input));
-                }
-                Ok(Status::Ok | Status::BufError) => {
-                    if input.is_empty() && wrote < self.piece.len() {
-                        return Ok(Some(input));
-                    }
-                    if read == 0 && wrote == 0 {
-                        // No progress with input and room at hand: never seen, never looped on.
-                        return Err(UnpackFault::Broken);
-                    }
-                }
-            }
+    fn end_of_deflated(&mut self) -> Result<(), UnpackFault> {
+        if self.member.flags & HAS_DESCRIPTOR == 0 {
+            return self.compare();
         }
+        self.signature_after(After::Data);
+        Ok(())
     }
 
     /// The data is over: it must be what its header or its descriptor says.
     fn compare(&mut self) -> Result<(), UnpackFault> {
-        if self.member.sum != self.sum.sum() {
+        let (sum, found) = if self.member.method == METHOD_STORED {
+            let bytes = self.stored_bytes;
+            (self.stored_sum.sum(), (bytes, bytes))
+        } else {
+            let lengths = (self.inflate.packed_bytes(), self.inflate.text_bytes());
+            (self.inflate.sum(), lengths)
+        };
+        if self.member.sum != sum {
             return Err(UnpackFault::Checksum);
         }
-        let found = (self.packed_bytes, self.text_bytes);
         if found != (self.member.packed_bytes, self.member.text_bytes) {
             return Err(UnpackFault::Length);
         }
