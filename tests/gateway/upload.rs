@@ -1,6 +1,7 @@
 //! Putting files: accepted, rejected, cut off, overwritten, large.
 
 use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::raw::{self, RawSftp};
@@ -77,6 +78,11 @@ pub(crate) const TESTS: &[Test] = &[
         "a gzip file is unpacked, checked and delivered plain",
         Needs::OpenSsh,
         gzip,
+    ),
+    (
+        "zstd, bzip2 and zip files are delivered plain, and one with a password or a bomb is refused in words",
+        Needs::OpenSsh,
+        packed,
     ),
     (
         "2,200 MiB with two rekeys arrive five times of five in bounded memory",
@@ -445,6 +451,53 @@ fn spilled() -> Verdict {
         .sftp(&format!("put {} inbox/\n", file.display()))?
         .expect_code(1)?
         .expect_stderr("line 20000  unique-error")?;
+    Ok(())
+}
+
+fn packed() -> Verdict {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let gateway = Gateway::start_with(|home| {
+        let policy = fs::read(cases.join("_policies/notes-packed.toml"))?;
+        Ok(fs::write(home.join("policies/acme.toml"), policy)?)
+    })?;
+    let put = |case: &str, ending: &str| {
+        let input = cases.join(case).join(format!("input.csv.{ending}"));
+        gateway.sftp(&format!(
+            "put {} inbox/notes.csv.{ending}\n",
+            input.display()
+        ))
+    };
+    for (case, ending) in [
+        ("a-zstd-file-is-read-through", "zst"),
+        ("a-bzip2-file-is-read-through", "bz2"),
+        ("a-zip-file-with-one-file-is-read-through", "zip"),
+    ] {
+        put(case, ending)?.expect_code(0)?;
+        gateway.wait_state(&format!("notes.csv.{ending}"), "delivered")?;
+    }
+    let objects = gateway.objects()?;
+    assert_eq!(objects.len(), 3);
+    for (key, content) in &objects {
+        assert_eq!(content, b"id,note\n1,first\n2,second\n", "{key}");
+    }
+    for (case, code, words) in [
+        (
+            "a-zip-file-with-a-password-is-refused",
+            "encryption-error",
+            "it needs a password",
+        ),
+        (
+            "a-zip-bomb-is-stopped-by-its-ratio",
+            "limit-exceeded",
+            "over 200 times its size",
+        ),
+    ] {
+        put(case, "zip")?
+            .expect_code(1)?
+            .expect_stderr(code)?
+            .expect_stderr(words)?;
+    }
+    assert_eq!(gateway.objects()?.len(), 3);
     Ok(())
 }
 
