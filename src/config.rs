@@ -99,6 +99,8 @@ pub struct SpoolConfig {
     pub quota_bytes: u64,
     /// How long an interrupted submission can be resumed.
     pub partial_ttl_secs: u64,
+    /// How long a held file waits for a decision, seconds; then it is rejected.
+    pub quarantine_ttl_secs: u64,
     /// How long receipts are listed.
     pub receipts_ttl_secs: u64,
 }
@@ -185,8 +187,8 @@ const STORE_KEYS: Keys = Keys {
     later: &["options", "retry"],
 };
 const SPOOL_KEYS: Keys = Keys {
-    here: &["quota", "partial_ttl", "receipts_ttl"],
-    later: &["floor", "quarantine_ttl"],
+    here: &["quota", "partial_ttl", "quarantine_ttl", "receipts_ttl"],
+    later: &["floor"],
 };
 const TOKENS_KEYS: Keys = Keys {
     here: &["key", "domains"],
@@ -317,6 +319,7 @@ url = {url}
 [spool]
 #quota = "200 GB"                  # raw bytes of all partners
 #partial_ttl = "48h"               # an interrupted upload can be resumed this long
+#quarantine_ttl = "30d"            # a held file nobody decides about is rejected then
 #receipts_ttl = "90d"              # in /receipts; the ledger keeps them longer
 
 [tokens]
@@ -750,6 +753,7 @@ fn read_spool(table: Option<&Table<'_>>, notes: &mut Notes<'_>) -> SpoolConfig {
     let mut spool = SpoolConfig {
         quota_bytes: limits::SPOOL_QUOTA_BYTES,
         partial_ttl_secs: limits::PARTIAL_TTL_SECS,
+        quarantine_ttl_secs: limits::QUARANTINE_TTL_SECS,
         receipts_ttl_secs: limits::RECEIPTS_TTL_SECS,
     };
     let Some(table) = table else { return spool };
@@ -757,6 +761,7 @@ fn read_spool(table: Option<&Table<'_>>, notes: &mut Notes<'_>) -> SpoolConfig {
         spool.quota_bytes = quota.into_inner();
     }
     spool.partial_ttl_secs = seconds(table, "partial_ttl", spool.partial_ttl_secs, notes);
+    spool.quarantine_ttl_secs = seconds(table, "quarantine_ttl", spool.quarantine_ttl_secs, notes);
     spool.receipts_ttl_secs = seconds(table, "receipts_ttl", spool.receipts_ttl_secs, notes);
     spool
 }
@@ -1039,6 +1044,7 @@ mod tests {
         assert_eq!(config.verdict.wait_ms, 10_000);
         assert_eq!(config.verdict.keep_visible_secs, 86_400);
         assert_eq!(config.spool.partial_ttl_secs, 48 * 3600);
+        assert_eq!(config.spool.quarantine_ttl_secs, 30 * 86_400);
         assert_eq!(config.spool.receipts_ttl_secs, 90 * 86_400);
         assert_eq!(config.metrics_listen, None);
         assert_eq!(config.log.level, "info");

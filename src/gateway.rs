@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::admin::socket::{AdminSocket, SocketFault};
-use crate::admin::{self, Admin, Facts};
+use crate::admin::{Admin, Facts};
 use crate::authority::Authority;
 use crate::authority::signing::{self, AUDIT_NAMESPACE, ReceiptKey};
 use crate::config::Config;
@@ -246,6 +246,7 @@ impl Gateway {
                 metrics: metrics_address.map(|address| address.to_string()),
                 ..facts(&config, started_at, &ssh_addresses, &host_keys)
             },
+            intake.clone(),
         )
         .with_signs(metrics.clone(), is_ready.clone());
         let admin = open_socket(&config.admin_socket, listeners.admin, admin)?;
@@ -764,7 +765,7 @@ async fn count_states(ledger: Ledger, metrics: Metrics, stopped: watch::Receiver
             Ok(counts) => {
                 let counts: Vec<_> = counts
                     .into_iter()
-                    .map(|(state, rows)| (admin::state_word(state), rows))
+                    .map(|(state, rows)| (state.as_str(), rows))
                     .collect();
                 metrics.submissions_in_state(&counts);
             }

@@ -18,6 +18,7 @@ use ring::digest;
 use sallyport::inspect::Line;
 use sallyport::inspect::report::{Finding, Report};
 use sallyport::policy::contract::Contract;
+use sallyport::terms;
 use sallyport::terms::codes::Code;
 use sallyport::terms::ids::DomainName;
 use sallyport::terms::limits;
@@ -58,6 +59,9 @@ struct Expect {
     name: String,
     /// A shared policy, relative to the folder; `policy.toml` in the folder otherwise.
     policy: Option<String>,
+    /// A person has released the file.
+    #[serde(default)]
+    released: bool,
     verdict: Verdict,
     /// Data rows; always given for accepted files.
     rows: Option<u64>,
@@ -86,6 +90,7 @@ struct Expect {
 #[serde(rename_all = "lowercase")]
 enum Verdict {
     Accepted,
+    Held,
     Rejected,
 }
 
@@ -290,7 +295,10 @@ fn read(folder: &Path) -> Result<Case, String> {
         .ok_or("no input.* in the folder")?;
     let input = fs::read(&input).map_err(|e| format!("{}: {e}", input.display()))?;
     let policy = folder.join(expect.policy.as_deref().unwrap_or("policy.toml"));
-    let contract = contract(&policy, &expect.name)?;
+    let mut contract = contract(&policy, &expect.name)?;
+    if expect.released {
+        contract = Arc::new(contract.released());
+    }
     let mut keys = TokenKeys::default();
     for domain in contract.domains() {
         let own = expect.keys.get(domain.as_str());
@@ -330,10 +338,11 @@ fn expectation(folder: &Path) -> Result<Expect, String> {
             "{}: an accepted file needs `rows` and one of `output`, `output_sha256`",
             path.display()
         )),
-        Verdict::Rejected if given != 0 => {
-            Err(format!("{}: a rejected file has no output", path.display()))
-        }
-        Verdict::Accepted | Verdict::Rejected => Ok(expect),
+        Verdict::Held | Verdict::Rejected if given != 0 => Err(format!(
+            "{}: only an accepted file has an output",
+            path.display()
+        )),
+        Verdict::Accepted | Verdict::Held | Verdict::Rejected => Ok(expect),
     }
 }
 
@@ -361,7 +370,7 @@ fn inspect<'p>(case: &Case, pieces: impl IntoIterator<Item = &'p [u8]>) -> Resul
     }
     let fatal = line.fatal().cloned();
     let report = line.finish(&mut output);
-    if !report.is_clean() {
+    if report.verdict != terms::verdict::Verdict::Accepted {
         output.clear();
     }
     Ok(Outcome {
@@ -378,10 +387,10 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
     let expect = &case.expect;
     let report = &got.report;
     let mut faults = Vec::new();
-    let verdict = if report.is_clean() {
-        Verdict::Accepted
-    } else {
-        Verdict::Rejected
+    let verdict = match report.verdict {
+        terms::verdict::Verdict::Accepted => Verdict::Accepted,
+        terms::verdict::Verdict::Held => Verdict::Held,
+        terms::verdict::Verdict::Rejected => Verdict::Rejected,
     };
     differ(&mut faults, "verdict", &expect.verdict, &verdict);
     if let Some(rows) = &expect.rows {

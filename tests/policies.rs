@@ -14,11 +14,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use proptest::prelude::*;
-use sallyport::policy::feed::{Expect, Policy};
+use sallyport::policy::feed::Policy;
 use sallyport::policy::mistake::{Mistake, Severity};
 use sallyport::policy::{changes, compile, describe, fuzz_policy_text};
 use sallyport::terms::codes;
 use sallyport::terms::ids::SubmissionId;
+use sallyport::terms::verdict::Verdict;
 
 /// A small policy without a mistake; the tables below break it in one place each.
 const BASE: &str = r#"version = 1
@@ -146,7 +147,7 @@ fn every_shipped_feed_has_tests_with_files_and_every_sample_has_a_test() {
             assert!(
                 feed.tests
                     .iter()
-                    .any(|test| test.expect == Expect::Accepted)
+                    .any(|test| test.expect == Verdict::Accepted)
             );
             for test in &feed.tests {
                 assert!(folder().join(&test.file).is_file(), "{}", test.file);
@@ -464,7 +465,7 @@ fn old_algorithms_are_for_named_networks_and_until_a_day() {
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
-    check_in_feed("on_finding = @@\"hold\"", code, "");
+    check_in_feed("on_finding = @@\"split\"", code, "");
     check_in_feed("encoding = [\"utf-8\", @@\"windows-1252\"]", code, "");
     check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
@@ -489,12 +490,6 @@ fn what_this_version_does_not_act_on_is_refused() {
     check(
         "required = true",
         "required = true, @@scan = [\"pan\"]",
-        code,
-        "",
-    );
-    check(
-        "[feed.schema]",
-        "[feed.schema]\nextra_columns = @@\"hold\"",
         code,
         "",
     );

@@ -3,6 +3,7 @@
 //! The socket only dispatches to them; `--offline` calls the reading ones on a ledger opened
 //! read-only. Documents out of here are what `--json` prints: fields are only ever added.
 
+pub mod quarantine;
 pub mod socket;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
+use crate::admin::quarantine::Ruling;
 use crate::authority::Authority;
 use crate::authority::signing::{AUDIT_NAMESPACE, ReceiptKey};
+use crate::intake::Intake;
 use crate::ledger::audit::AuditRecord;
 use crate::ledger::submissions::{Filter, Row, State};
 use crate::ledger::{Ledger, LedgerFault};
@@ -23,6 +26,7 @@ use crate::terms::codes::Code;
 use crate::terms::digest::DigestKind;
 use crate::terms::ids::{BadTerm, FeedId, PartnerId};
 use crate::terms::limits;
+use crate::terms::verdict::Verdict;
 
 /// Everything the live acts work on. Cheap to clone.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ pub struct Admin {
     clock: Arc<dyn Clock>,
     facts: Arc<Facts>,
     signs: Option<Signs>,
+    intake: Intake,
 }
 
 /// What changes while a gateway runs and no ledger knows.
@@ -93,6 +98,18 @@ pub enum Request {
         /// The partners asked about.
         partners: Vec<String>,
     },
+    /// Refuses a held file.
+    #[serde(rename = "quarantine.reject")]
+    QuarantineReject(Ruling),
+    /// Forwards a held file.
+    #[serde(rename = "quarantine.release")]
+    QuarantineRelease(Ruling),
+    /// One held file, with what was found in it.
+    #[serde(rename = "quarantine.show")]
+    QuarantineShow {
+        /// A whole id or the end of one.
+        id: String,
+    },
     /// One screen.
     #[serde(rename = "status")]
     Status {},
@@ -142,7 +159,7 @@ pub struct SubmissionQuery {
     pub feed: Option<String>,
     /// In this state, in its own word.
     pub state: Option<String>,
-    /// `accepted` or `rejected`.
+    /// `accepted`, `held` or `rejected`.
     pub verdict: Option<String>,
     /// With this finding.
     pub code: Option<String>,
@@ -197,7 +214,7 @@ pub struct SubmissionView {
     pub path: String,
     /// Where it is in its life.
     pub state: String,
-    /// `accepted` or `rejected`, once decided.
+    /// `accepted`, `held` or `rejected`, once there is one.
     pub verdict: Option<String>,
     /// `sftp`, `scp`.
     pub channel: String,
@@ -253,6 +270,8 @@ pub struct SubmissionView {
     pub replaced: bool,
     /// The partner took it out of the listing.
     pub hidden: bool,
+    /// What the person said who decided about it while it was held.
+    pub decision: Option<String>,
 }
 
 /// A list, as `--json` prints it.
@@ -367,6 +386,8 @@ pub struct Today {
     pub accepted: u64,
     /// Rejected.
     pub rejected: u64,
+    /// Held for a person.
+    pub held: u64,
     /// Bytes as sent.
     pub bytes: u64,
 }
@@ -374,7 +395,7 @@ pub struct Today {
 /// Something a person should look at.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attention {
-    /// `FAILING`, `INTERRUPTED`, `REFUSED`.
+    /// `FAILING`, `HELD`, `INTERRUPTED`, `REFUSED`.
     pub what: String,
     /// On what.
     pub subject: String,
@@ -395,6 +416,7 @@ impl Admin {
         receipt_key: ReceiptKey,
         clock: Arc<dyn Clock>,
         facts: Facts,
+        intake: Intake,
     ) -> Self {
         Self {
             ledger,
@@ -403,6 +425,7 @@ impl Admin {
             clock,
             facts: Arc::new(facts),
             signs: None,
+            intake,
         }
     }
 
@@ -432,6 +455,13 @@ impl Admin {
             Request::PartnerFacts { partners } => {
                 value(partner_facts(&self.ledger, &partners, now).await?)
             }
+            Request::QuarantineReject(ruling) => {
+                value(quarantine::reject(&self.ledger, &self.intake, caller, &ruling).await?)
+            }
+            Request::QuarantineRelease(ruling) => {
+                value(quarantine::release(&self.ledger, &self.intake, caller, &ruling).await?)
+            }
+            Request::QuarantineShow { id } => value(quarantine::show(&self.ledger, &id).await?),
             Request::Status {} => value(self.status(now).await?),
             Request::SubmissionList(query) => value(submission_list(&self.ledger, &query).await?),
             Request::SubmissionShow { id } => value(submission_show(&self.ledger, &id).await?),
@@ -769,9 +799,10 @@ pub async fn status(ledger: &Ledger, now: Timestamp) -> Result<Status, AdminFaul
         .await?;
     let states = ledger.counts().await?;
     let mut attention = Vec::new();
-    for (state, what) in [
-        (State::Failing, "FAILING"),
-        (State::Interrupted, "INTERRUPTED"),
+    for (state, what, noun) in [
+        (State::Failing, "FAILING", "submission"),
+        (State::Held, "HELD", "quarantine"),
+        (State::Interrupted, "INTERRUPTED", "submission"),
     ] {
         let rows = ledger
             .list(Filter {
@@ -785,21 +816,23 @@ pub async fn status(ledger: &Ledger, now: Timestamp) -> Result<Status, AdminFaul
             subject: format!("{}/{}", row.partner, row.feed),
             detail: match &row.last_error {
                 Some(why) => format!("{}, {} attempts: {why}", row.name, row.attempts),
+                None if state == State::Held => format!("{}: {}", row.name, row.codes.join(" ")),
                 None => row.name.clone(),
             },
-            remedy: format!("sallyport submission show {}", row.id.short()),
+            remedy: format!("sallyport {noun} show {}", row.id.short()),
         }));
     }
     Ok(Status {
         schema: "sallyport.status/1".to_owned(),
         states: states
             .into_iter()
-            .map(|(state, rows)| (state_word(state).to_owned(), rows))
+            .map(|(state, rows)| (state.to_string(), rows))
             .collect(),
         today: Today {
             received: count(day.iter().filter(|row| row.received_at.is_some()).count()),
             accepted: with_verdict(&day, "accepted"),
             rejected: with_verdict(&day, "rejected"),
+            held: with_verdict(&day, "held"),
             bytes: day.iter().map(|row| row.bytes).sum(),
         },
         attention,
@@ -821,7 +854,7 @@ pub fn view(row: &Row) -> SubmissionView {
         feed: row.feed.to_string(),
         file: row.name.clone(),
         path: row.path.clone(),
-        state: state_word(row.state).to_owned(),
+        state: row.state.to_string(),
         verdict: verdict_word(row.state).map(str::to_owned),
         channel: row.origin.channel.clone(),
         client_address: row.origin.address.clone(),
@@ -856,6 +889,7 @@ pub fn view(row: &Row) -> SubmissionView {
         known_as: row.known_as.map(|id| id.to_string()),
         replaced: row.replaced,
         hidden: row.hidden,
+        decision: row.decision.clone(),
     }
 }
 
@@ -871,28 +905,12 @@ fn audit_view(record: AuditRecord) -> AuditView {
     }
 }
 
-/// The word of a state, as filters, lists and metrics use it.
-#[must_use]
-pub fn state_word(state: State) -> &'static str {
-    match state {
-        State::Receiving => "receiving",
-        State::Received => "received",
-        State::Interrupted => "interrupted",
-        State::Accepted => "accepted",
-        State::Delivering => "delivering",
-        State::Delivered => "delivered",
-        State::Failing => "failing",
-        State::Rejected => "rejected",
-        State::Expired => "expired",
-        State::Removed => "removed",
-    }
-}
-
 /// The verdict that a state implies.
 #[must_use]
 pub fn verdict_word(state: State) -> Option<&'static str> {
     match state {
         State::Accepted | State::Delivering | State::Delivered | State::Failing => Some("accepted"),
+        State::Held => Some("held"),
         State::Rejected => Some("rejected"),
         State::Receiving
         | State::Received
@@ -902,44 +920,30 @@ pub fn verdict_word(state: State) -> Option<&'static str> {
     }
 }
 
-const STATES: [State; 10] = [
-    State::Receiving,
-    State::Received,
-    State::Interrupted,
-    State::Accepted,
-    State::Delivering,
-    State::Delivered,
-    State::Failing,
-    State::Rejected,
-    State::Expired,
-    State::Removed,
-];
-
 fn find_state(word: &str) -> Result<State, AdminFault> {
-    STATES
-        .into_iter()
-        .find(|state| state_word(*state) == word)
-        .ok_or_else(|| {
-            let words = STATES.map(state_word).join(", ");
-            AdminFault::new(
-                2,
-                "filter.bad-state",
-                format!("no state is called {word:?}"),
-            )
-            .hint(format!("states are {words}"))
-        })
+    State::find(word).ok_or_else(|| {
+        let words = State::ALL.map(State::as_str).join(", ");
+        AdminFault::new(
+            2,
+            "filter.bad-state",
+            format!("no state is called {word:?}"),
+        )
+        .hint(format!("states are {words}"))
+    })
 }
 
 fn check_words(query: &SubmissionQuery) -> Result<(), AdminFault> {
     if let Some(verdict) = &query.verdict
-        && !["accepted", "rejected"].contains(&verdict.as_str())
+        && !Verdict::ALL
+            .map(Verdict::as_str)
+            .contains(&verdict.as_str())
     {
         return Err(AdminFault::new(
             2,
             "filter.bad-verdict",
             format!("no verdict is called {verdict:?}"),
         )
-        .hint("verdicts are accepted, rejected"));
+        .hint("verdicts are accepted, held, rejected"));
     }
     if let Some(code) = &query.code
         && Code::find(code).is_none()
@@ -1123,9 +1127,9 @@ mod tests {
 
     #[test]
     fn every_state_has_one_word_and_is_found_by_it() {
-        for state in STATES {
-            assert_eq!(find_state(state_word(state)), Ok(state));
+        for state in State::ALL {
+            assert_eq!(find_state(state.as_str()), Ok(state));
         }
-        assert_eq!(find_state("held").unwrap_err().exit, 2);
+        assert_eq!(find_state("lost").unwrap_err().exit, 2);
     }
 }

@@ -205,10 +205,17 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
             partner = %revocation.partner,
             key = %revocation.fingerprint,
         ),
+        Request::QuarantineReject(ruling) | Request::QuarantineRelease(ruling) => info!(
+            event = Event::QuarantineDecided.as_str(),
+            actor = %caller.name,
+            submission = %ruling.id,
+            dry_run = ruling.dry_run,
+        ),
         Request::AuditTail(_)
         | Request::AuditVerify {}
         | Request::KeyList {}
         | Request::PartnerFacts { .. }
+        | Request::QuarantineShow { .. }
         | Request::Status {}
         | Request::SubmissionList(_)
         | Request::SubmissionShow { .. } => debug!(

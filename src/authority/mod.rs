@@ -604,7 +604,7 @@ mod tests {
 
     use super::*;
     use crate::authority::partner_keys::FolderFile;
-    use crate::policy::contract::{Bom, Compression, Contract, Encoding, Format};
+    use crate::policy::contract::{Bom, Compression, Contract, Encoding, Format, OnFinding};
     use crate::policy::feed::{Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
     use crate::terms::digest::DigestKind;
@@ -656,6 +656,7 @@ mod tests {
                 format: Format::Opaque,
                 schema: None,
                 trailer: None,
+                on_finding: OnFinding::Reject,
             }),
             tests: Vec::new(),
         })

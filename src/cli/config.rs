@@ -167,6 +167,7 @@ fn effective(path: &std::path::Path, config: &Config) -> Value {
         "spool": {
             "quota_bytes": config.spool.quota_bytes,
             "partial_ttl_secs": config.spool.partial_ttl_secs,
+            "quarantine_ttl_secs": config.spool.quarantine_ttl_secs,
             "receipts_ttl_secs": config.spool.receipts_ttl_secs,
         },
         "tokens": {

@@ -658,7 +658,7 @@ impl Stage {
         Err(format!(
             "{} was not delivered; it is {} ({})",
             row.name,
-            admin::state_word(row.state),
+            row.state,
             row.last_error.unwrap_or_default()
         ))
     }

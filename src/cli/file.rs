@@ -21,6 +21,7 @@ use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::limits;
 use crate::terms::path::quoted;
 use crate::terms::secret::Secret;
+use crate::terms::verdict::Verdict;
 use crate::tokens::{DomainKey, TokenKeys};
 
 /// `file ...`
@@ -106,7 +107,7 @@ fn check(context: &mut Context, arguments: &Check) -> Result<Exit, Failure> {
                     .map_err(|failure| of_path(failure, path))?
             }
         };
-        if !checked.report.is_clean() {
+        if checked.report.verdict != Verdict::Accepted {
             exit = Exit::NotClean;
         }
         if context.global.json {
@@ -224,7 +225,7 @@ fn check_into(
     let named = |failure| of_path(failure, path);
     if context.global.dry_run {
         let checked = inspect(context, input, name, feed, &mut std::io::sink()).map_err(named)?;
-        if checked.report.is_clean() {
+        if checked.report.verdict == Verdict::Accepted {
             context
                 .console
                 .say(&format!("would write {}", target.display()));
@@ -235,7 +236,7 @@ fn check_into(
     std::fs::create_dir_all(folder).map_err(as_failure)?;
     let mut out = tempfile::NamedTempFile::new_in(folder).map_err(as_failure)?;
     let checked = inspect(context, input, name, feed, &mut out).map_err(named)?;
-    if checked.report.is_clean() {
+    if checked.report.verdict == Verdict::Accepted {
         out.persist_noclobber(&target).map_err(|error| {
             if error.error.kind() == std::io::ErrorKind::AlreadyExists {
                 taken(&target)
@@ -274,7 +275,12 @@ pub fn inspect(
             detail: format!("\"{}\" fits no feed", quoted(name, 80)),
             ..Sample::default()
         };
-        report.add(Code::NoFeed, None, "a name that fits a feed", None, sample);
+        report.object(
+            Verdict::Rejected,
+            Code::NoFeed,
+            "a name that fits a feed",
+            sample,
+        );
         return Ok(Checked {
             name: name.to_owned(),
             feed: None,
@@ -361,9 +367,14 @@ pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
             )));
         }
     }
-    if report.is_clean() {
+    if report.verdict == Verdict::Accepted {
+        let rows = report.rows.saturating_sub(report.rows_with_errors);
+        let left_out = match report.rows_with_errors {
+            0 => String::new(),
+            bad => format!(", {bad} left out"),
+        };
         out.push((
-            format!("ACCEPTED  {}", counted(report.rows, "row")),
+            format!("ACCEPTED  {}{left_out}", counted(rows, "row")),
             Paint::Green,
         ));
     } else {
@@ -374,10 +385,14 @@ pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
         };
         out.push((
             format!(
-                "REJECTED  {}{rows}",
+                "{}  {}{rows}",
+                report.verdict.as_str().to_uppercase(),
                 counted(report.errors_total(), "error")
             ),
-            Paint::Red,
+            match report.verdict {
+                Verdict::Accepted | Verdict::Held => Paint::Yellow,
+                Verdict::Rejected => Paint::Red,
+            },
         ));
     }
     if !report.findings.is_empty() {
@@ -405,7 +420,7 @@ pub fn lines(policy: &Policy, checked: &Checked) -> Vec<(String, Paint)> {
         if !tokenized.is_empty() {
             tail.push(format!("  would tokenize: {}", tokenized.join(", ")));
         }
-        if report.is_clean() {
+        if report.verdict == Verdict::Accepted {
             tail.push(format!(
                 "  would write: {}",
                 object(policy, feed, &checked.name)

@@ -17,6 +17,7 @@ pub mod key;
 pub mod live;
 pub mod partner;
 pub mod policy;
+pub mod quarantine;
 pub mod serve;
 pub mod status;
 pub mod submission;
@@ -159,6 +160,9 @@ pub enum Verb {
     /// Files that came in
     #[command(subcommand)]
     Submission(submission::Command),
+    /// Files that wait for a person to decide
+    #[command(subcommand)]
+    Quarantine(quarantine::Command),
     /// Who did what, hash-chained
     #[command(subcommand)]
     Audit(audit::Command),
@@ -222,6 +226,7 @@ pub fn verb(context: &mut Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Policy(command) => policy::run(context, &command),
         Verb::File(command) => file::run(context, &command),
         Verb::Submission(command) => submission::run(context, &command),
+        Verb::Quarantine(command) => quarantine::run(context, &command),
         Verb::Audit(command) => audit::run(context, &command),
         Verb::Explain(arguments) => explain::run(context, &arguments),
         Verb::Completion(arguments) => help::completion(context, &arguments),

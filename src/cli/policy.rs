@@ -14,7 +14,7 @@ use crate::cli::partner::{PolicyFile, policy_file, policy_files, policy_of};
 use crate::config::Config;
 use crate::inspect::report::Report;
 use crate::intake::receipt;
-use crate::policy::feed::{Expect, Feed, FeedTest, Policy};
+use crate::policy::feed::{Feed, FeedTest, Policy};
 use crate::policy::mistake::{Mistake, Severity};
 use crate::reload::unknown_stores;
 use crate::terms::codes;
@@ -326,10 +326,7 @@ fn run_test(
     test: &FeedTest,
 ) -> Result<Outcome, Failure> {
     let path = folder.join(&test.file);
-    let expected = match test.expect {
-        Expect::Accepted => "accepted",
-        Expect::Rejected => "rejected",
-    };
+    let expected = test.expect.as_str();
     let mut outcome = Outcome {
         feed: feed.id.to_string(),
         file: test.file.clone(),
@@ -355,9 +352,9 @@ fn run_test(
     let takes = feed.pattern.is_match(&name).then(|| Arc::clone(feed));
     let checked = inspect(context, input, &name, takes, &mut std::io::sink())?;
     outcome.codes = codes_of(&checked.report);
-    let is_clean = checked.report.is_clean();
-    if is_clean { "accepted" } else { "rejected" }.clone_into(&mut outcome.found);
-    let as_expected = is_clean == (test.expect == Expect::Accepted);
+    let verdict = checked.report.verdict;
+    verdict.as_str().clone_into(&mut outcome.found);
+    let as_expected = verdict == test.expect;
     let mut wanted = test.codes.clone();
     wanted.sort();
     wanted.dedup();

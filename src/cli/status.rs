@@ -130,8 +130,8 @@ fn print(context: &mut Context, status: &Status) -> Result<(), Failure> {
         " bytes"
     };
     context.console.line(&format!(
-        "today     {} received  {} accepted  {} rejected  {bytes}{unit}",
-        today.received, today.accepted, today.rejected
+        "today     {} received  {} accepted  {} held  {} rejected  {bytes}{unit}",
+        today.received, today.accepted, today.held, today.rejected
     ))?;
     let state = |word: &str| status.states.get(word).copied().unwrap_or(0);
     context.console.line(&format!(

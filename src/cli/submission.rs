@@ -35,7 +35,7 @@ pub struct List {
     /// In this state, as in delivered or failing
     #[arg(long)]
     pub state: Option<String>,
-    /// accepted or rejected
+    /// accepted, held or rejected
     #[arg(long)]
     pub verdict: Option<String>,
     /// With this finding, as in missing-cell
@@ -134,6 +134,7 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
             .map_or_else(|| row.opened_at.clone(), |at| context.console.time(at, now));
         let (state, state_paint) = match (row.state.as_str(), row.verdict.as_deref()) {
             ("rejected", _) => ("-".to_owned(), Paint::Plain),
+            ("held", _) => ("waiting".to_owned(), Paint::Yellow),
             ("failing", _) => (row.state.clone(), Paint::Red),
             ("interrupted", _) => (row.state.clone(), Paint::Yellow),
             (_, _) => (row.state.clone(), Paint::Plain),
@@ -200,6 +201,7 @@ fn refuse_unknown_partner(context: &Context, arguments: &List) -> Result<(), Fai
 fn verdict_cell(row: &SubmissionView) -> (String, Paint) {
     match row.verdict.as_deref() {
         Some("accepted") => ("accepted".to_owned(), Paint::Green),
+        Some("held") => ("held".to_owned(), Paint::Yellow),
         Some("rejected") => ("rejected".to_owned(), Paint::Red),
         Some(other) => (other.to_owned(), Paint::Plain),
         None => ("-".to_owned(), Paint::Plain),
@@ -293,10 +295,16 @@ fn timeline(row: &SubmissionView) -> Vec<(String, Paint)> {
                 };
                 lines.push((step(at, "accepted", &detail), Paint::Green));
             }
+            Some("held") => {
+                lines.push((step(at, "held", &row.codes.join(" ")), Paint::Yellow));
+            }
             Some("rejected") => {
                 lines.push((step(at, "rejected", &row.codes.join(" ")), Paint::Red));
             }
             Some(_) | None => {}
+        }
+        if let Some(reason) = &row.decision {
+            lines.push(plain(format!("  decided       by a person: {reason}")));
         }
     }
     lines.extend(whereabouts(row));
@@ -341,6 +349,10 @@ fn whereabouts(row: &SubmissionView) -> Vec<(String, Paint)> {
                 "  interrupted   {} B are kept; the partner can resume",
                 grouped(row.bytes)
             ),
+            Paint::Yellow,
+        )),
+        "held" => lines.push((
+            format!("  waiting       sallyport quarantine show {}", row.short),
             Paint::Yellow,
         )),
         "expired" => lines.push(plain(

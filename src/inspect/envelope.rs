@@ -81,6 +81,7 @@ impl Envelope {
             dialect,
             bom: contract.bom,
             trailer: contract.trailer.clone(),
+            on_finding: contract.on_finding,
         };
         let takes = contract.compression.iter().copied();
         Ok(Self::Csv(Box::new(Csv {

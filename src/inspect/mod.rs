@@ -34,7 +34,8 @@ use std::sync::Arc;
 
 use crate::inspect::envelope::Envelope;
 use crate::inspect::report::{Finding, Refused, Report};
-use crate::policy::contract::Contract;
+use crate::policy::contract::{Contract, OnFinding};
+use crate::terms::verdict::Verdict;
 use crate::tokens::{TokenFault, TokenKeys};
 
 pub use crate::inspect::judge::check_all;
@@ -44,6 +45,7 @@ pub struct Line {
     envelope: Envelope,
     report: Report,
     fatal: Option<Refused>,
+    on_finding: OnFinding,
 }
 
 // === impl Line ===
@@ -66,11 +68,13 @@ impl Line {
             envelope: Envelope::new(&contract, keys, seed)?,
             report: Report::default(),
             fatal: None,
+            on_finding: contract.on_finding,
         })
     }
 
     /// Takes the next bytes as sent, appends tokenized output to `out`. The output is whole only
-    /// when the report is clean: it stops before the first row with a fault.
+    /// when the verdict is *accepted*: it stops before the first row with a fault, or goes on without
+    /// it where the contract splits.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         if self.fatal.is_none() {
             let result = self.envelope.push(input, &mut self.report, out);
@@ -89,7 +93,8 @@ impl Line {
         if self.fatal.is_none() {
             self.envelope.finish(&mut self.report, out);
         }
-        if self.report.is_clean() {
+        self.report.judge(self.on_finding);
+        if self.report.verdict == Verdict::Accepted {
             let tokens = self.envelope.tokens();
             self.report.tokens = tokens
                 .filter(|(_, count)| *count > 0)

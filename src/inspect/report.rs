@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use crate::policy::contract::OnFinding;
 use crate::terms::codes::Code;
 use crate::terms::limits;
+use crate::terms::verdict::Verdict;
 
 /// The outcome of one inspection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,6 +25,12 @@ pub struct Report {
     pub tokens: BTreeMap<String, u64>,
     /// Bytes after decompression.
     pub bytes_inspected: u64,
+    /// What it comes to; inspection sets it at its end.
+    pub verdict: Verdict,
+    /// Errors that belong to one row each.
+    pub(crate) row_errors: u64,
+    /// Errors that a person decides about, whatever other errors would do.
+    pub(crate) hold_errors: u64,
 }
 
 /// All faults of one code and column.
@@ -100,6 +108,36 @@ impl Report {
         self.findings
             .iter()
             .filter(|finding| !finding.code.is_warning())
+    }
+
+    /// Adds a fault that inspection knows nothing of, and makes the verdict at least so bad.
+    pub fn object(&mut self, verdict: Verdict, code: Code, rule: &str, sample: Sample) {
+        self.add(code, None, rule, None, sample);
+        self.verdict = self.verdict.max(verdict);
+    }
+
+    /// What these findings come to under a contract.
+    pub(crate) fn judge(&mut self, on_finding: OnFinding) {
+        let errors = self.errors_total();
+        let of_rows = self.row_errors.saturating_add(self.hold_errors);
+        self.verdict = if errors == 0 {
+            Verdict::Accepted
+        } else if errors == self.hold_errors {
+            Verdict::Held
+        } else {
+            match on_finding {
+                OnFinding::Hold => Verdict::Held,
+                // A file without one good row is no file to forward.
+                OnFinding::Split if errors == of_rows && self.rows_with_errors < self.rows => {
+                    if self.hold_errors > 0 {
+                        Verdict::Held
+                    } else {
+                        Verdict::Accepted
+                    }
+                }
+                OnFinding::Split | OnFinding::Reject => Verdict::Rejected,
+            }
+        };
     }
 
     /// Counts one fault under its code and column, keeping it as a sample while there is room.

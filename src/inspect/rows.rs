@@ -8,7 +8,7 @@
 //! labels is `missing-cell` or `extra-cell`, and the cells of such rows are not judged, since
 //! it is not known which is which. A cell with a control character is that fault and no other.
 //! Every other cell is judged by its column, then for uniqueness. Output stops for good before
-//! the first row with a fault.
+//! the first row with a fault, or goes on without it where the contract splits.
 
 use std::ops::Range;
 
@@ -38,6 +38,8 @@ pub(crate) struct Rows {
     labels: Vec<String>,
     /// Nothing has been found yet that refuses the file.
     is_clean: bool,
+    /// Rows with a fault are left out, and the others written.
+    leaves_out: bool,
     batch: Batch,
 }
 
@@ -135,6 +137,7 @@ const AT_LINE_END: usize = usize::MAX;
 
 impl Rows {
     /// `tokenizers`: one for each of the schema's columns that is tokenized and not dropped.
+    /// `leaves_out`: good rows are written whatever the others are.
     pub(crate) fn new(
         schema: &Schema,
         dialect: Dialect,
@@ -142,6 +145,7 @@ impl Rows {
         summed: &[usize],
         mut tokenizers: Vec<Option<Tokenizer>>,
         seed: [u8; 16],
+        leaves_out: bool,
     ) -> Self {
         let mut columns = Vec::new();
         let mut keys = Vec::new();
@@ -202,6 +206,7 @@ impl Rows {
             writer,
             labels,
             is_clean: true,
+            leaves_out,
         }
     }
 
@@ -417,6 +422,9 @@ impl Rows {
         full: Option<usize>,
         out: &mut Vec<u8>,
     ) {
+        if self.leaves_out {
+            return self.write_good(text, records, full, out);
+        }
         if !self.is_clean {
             return;
         }
@@ -435,6 +443,31 @@ impl Rows {
         }
     }
 
+    /// Writes the rows without a fault.
+    fn write_good(
+        &mut self,
+        text: Text<'_>,
+        records: &[Record],
+        full: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
+        let errors = self.batch.faults.iter().filter(|f| f.what != What::Mixed);
+        let mut bad: Vec<usize> = errors.map(|fault| fault.row).chain(full).collect();
+        bad.sort_unstable();
+        let mut bad = bad.into_iter().peekable();
+        for (row, record) in records.iter().enumerate() {
+            while bad.next_if(|at| *at < row).is_some() {}
+            if bad.peek() == Some(&row) {
+                continue;
+            }
+            let cells = text.index.cells(record);
+            if let Err(no_token) = self.writer.row(text.buffer, record, cells, out) {
+                self.batch
+                    .fault(row, no_token.at, What::Cell(CellFault::NoToken));
+            }
+        }
+    }
+
     /// Adds the batch's faults to the report, in the file's order.
     fn tell(&mut self, text: Text<'_>, records: &[Record], report: &mut Report) {
         let faults = std::mem::take(&mut self.batch.faults);
@@ -444,6 +477,7 @@ impl Rows {
                 let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
                 self.tell_one(text, record, row, *fault, report);
             }
+            report.row_errors += u64::from(fault.what != What::Mixed);
             if fault.what != What::Mixed && last_bad != Some(fault.row) {
                 last_bad = Some(fault.row);
                 report.rows_with_errors += 1;
@@ -894,7 +928,7 @@ mod tests {
         };
         let schema = unique_texts();
         let layout = schema::in_order(&schema);
-        let mut rows = Rows::new(&schema, dialect, &layout, &[], Vec::new(), [3; 16]);
+        let mut rows = Rows::new(&schema, dialect, &layout, &[], Vec::new(), [3; 16], false);
         rows.uniques = Uniques::new([3; 16], 2, values * limits::UNIQUE_VALUE_BYTES);
         let mut index = Index::default();
         let mut scanner = Scanner::new(dialect, bounds);

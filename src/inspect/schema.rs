@@ -1,7 +1,8 @@
 //! The header against the contract: which column each cell of a row belongs to.
 //!
 //! All faults of a header are told together, and any of them refuses the file: rows under labels
-//! in doubt are not judged. A tokenized column without a label always refuses, whatever else the
+//! in doubt are not judged. Only where the contract holds a file for a column too many or too few,
+//! and nothing else is wrong with the labels, do the rows count. A tokenized column without a label always refuses, whatever else the
 //! contract allows, since its values may be in the file under another label.
 
 use std::collections::BTreeMap;
@@ -55,6 +56,8 @@ pub(crate) fn in_order(schema: &Schema) -> Layout {
 
 /// Matches the labels of `line`, the header's physical line.
 ///
+/// Gives where cells go, and the faults that a person decides about.
+///
 /// # Errors
 /// Every fault of the header, in the order dialect, blank, duplicate, missing, extra, order.
 pub(crate) fn match_labels(
@@ -62,7 +65,7 @@ pub(crate) fn match_labels(
     delimiter: u8,
     labels: &[String],
     line: u64,
-) -> Result<Layout, Vec<LabelFault>> {
+) -> Result<(Layout, Vec<LabelFault>), Vec<LabelFault>> {
     if let Some(fault) = other_delimiter(schema, delimiter, labels, line) {
         return Err(vec![fault]);
     }
@@ -160,7 +163,8 @@ impl<'h> Header<'h> {
         }
     }
 
-    fn judge(self) -> Result<Layout, Vec<LabelFault>> {
+    fn judge(self) -> Result<(Layout, Vec<LabelFault>), Vec<LabelFault>> {
+        let mut held = Vec::new();
         let mut faults = self.blank();
         faults.extend(self.duplicate());
         let absent: Vec<usize> = (0..self.schema.columns.len())
@@ -173,6 +177,10 @@ impl<'h> Header<'h> {
             .collect();
         let has_none = absent.len() == self.schema.columns.len();
         faults.extend(refused.iter().map(|index| self.missing(*index)));
+        if self.schema.missing_columns == MissingColumns::Hold && !has_none {
+            let asked = absent.iter().filter(|index| !refused.contains(index));
+            held.extend(asked.map(|index| self.missing(*index)));
+        }
         if has_none && refused.is_empty() && !absent.is_empty() {
             faults.push(LabelFault {
                 code: Code::MissingLabel,
@@ -184,28 +192,33 @@ impl<'h> Header<'h> {
         }
         if self.refuses_extra() {
             faults.extend(self.extra());
+        } else if self.schema.extra_columns == ExtraColumns::Hold {
+            held.extend(self.extra());
         }
         if faults.is_empty() && self.schema.fields_match == FieldsMatch::Exact {
             faults.extend(self.order());
         }
         if !faults.is_empty() {
+            // One place tells all that is wrong with the labels.
+            faults.extend(held);
             return Err(faults);
         }
         let places = self.columns.iter().zip(self.labels);
-        Ok(Layout {
+        let layout = Layout {
             places: places
                 .map(
                     |(column, label)| match (column, self.schema.extra_columns) {
                         (Some(index), _) => Place::Column(*index),
                         (None, ExtraColumns::Keep) => Place::Keep(label.clone()),
-                        (None, ExtraColumns::Drop | ExtraColumns::Reject) => {
+                        (None, ExtraColumns::Drop | ExtraColumns::Hold | ExtraColumns::Reject) => {
                             Place::Drop(label.clone())
                         }
                     },
                 )
                 .collect(),
             absent,
-        })
+        };
+        Ok((layout, held))
     }
 
     fn refuses_extra(&self) -> bool {
@@ -223,9 +236,10 @@ impl<'h> Header<'h> {
                 FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Superset => false,
             }
             || self.schema.columns.get(index).is_some_and(|column| {
-                column.required
-                    || column.token.is_some()
-                    || self.schema.primary_key.contains(&index)
+                // Of a held file somebody may yet say that the column is not needed.
+                let is_asked = self.schema.missing_columns == MissingColumns::Hold;
+                let is_needed = column.required || self.schema.primary_key.contains(&index);
+                column.token.is_some() || (is_needed && !is_asked)
             })
     }
 
@@ -441,7 +455,7 @@ mod tests {
 
     fn match_line(schema: &Schema, labels: &[&str]) -> Result<Layout, Vec<LabelFault>> {
         let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
-        match_labels(schema, b',', &labels, 1)
+        match_labels(schema, b',', &labels, 1).map(|(layout, _)| layout)
     }
 
     #[track_caller]

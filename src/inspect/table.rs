@@ -19,7 +19,7 @@ use crate::inspect::rows::{self, Rows, Text};
 use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
-use crate::policy::contract::{Bom, Dialect, Header, Schema, Trailer};
+use crate::policy::contract::{Bom, Dialect, Header, OnFinding, Schema, Trailer};
 use crate::terms::codes::Code;
 use crate::terms::limits;
 use crate::tokens::Tokenizer;
@@ -30,6 +30,8 @@ pub(crate) struct Table {
     dialect: Dialect,
     bom: Bom,
     trailer: Option<Trailer>,
+    /// Rows with a fault are left out, and the others written.
+    leaves_out: bool,
     seed: [u8; 16],
     /// For the rows, once their layout is known.
     tokenizers: Vec<Option<Tokenizer>>,
@@ -56,6 +58,8 @@ pub(crate) struct TableRules {
     pub(crate) bom: Bom,
     /// The trailer.
     pub(crate) trailer: Option<Trailer>,
+    /// What a finding does.
+    pub(crate) on_finding: OnFinding,
 }
 
 /// Whether more may follow.
@@ -81,6 +85,7 @@ impl Table {
             dialect,
             bom,
             trailer,
+            on_finding,
         } = rules;
         let bounds = Bounds {
             cell_bytes_max: schema.field_bytes_max,
@@ -93,6 +98,7 @@ impl Table {
             dialect,
             bom,
             trailer,
+            leaves_out: on_finding == OnFinding::Split,
             seed,
             tokenizers,
             buffer: Vec::new(),
@@ -406,7 +412,12 @@ impl Table {
             .collect();
         let delimiter = self.dialect.delimiter;
         match schema::match_labels(&self.schema, delimiter, &labels, record.line) {
-            Ok(layout) => {
+            Ok((layout, held)) => {
+                for fault in held {
+                    let make = || (fault.hint, sample(fault.detail));
+                    report.note(fault.code, fault.column.as_deref(), fault.rule, make);
+                    report.hold_errors += 1;
+                }
                 self.lay_out(&layout);
                 if let Some(rows) = &self.rows {
                     rows.labels(out);
@@ -436,6 +447,7 @@ impl Table {
             &summed,
             std::mem::take(&mut self.tokenizers),
             self.seed,
+            self.leaves_out,
         ));
     }
 

@@ -13,8 +13,8 @@ use crate::inspect::report::Sample;
 use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, Keep, Kind, MissingColumns, Newline, Schema, TextFormat, TokenKind, TokenRule,
-    Trailer,
+    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat, TokenKind,
+    TokenRule, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
@@ -108,6 +108,7 @@ fn orders() -> Contract {
             columns_max: 8,
         }),
         trailer: None,
+        on_finding: OnFinding::Reject,
     }
 }
 

@@ -12,11 +12,13 @@ use tokio::task::JoinHandle;
 use crate::depot::spool::{SealedLane, SpoolDir, SpoolFault, SpoolReader, SpoolSync, SpoolWriter};
 use crate::inspect::Line;
 use crate::inspect::report::{Finding, Report};
+use crate::policy::contract::OnFinding;
 use crate::policy::feed::Feed;
 use crate::seal::{DataKey, Lane};
 use crate::terms::digest::{Digest, DigestKind, Hasher};
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
+use crate::terms::verdict::Verdict;
 use crate::tokens::TokenKeys;
 
 /// Raw bytes between two fdatasync calls: what CLOSE has left to sync stays small.
@@ -40,6 +42,8 @@ pub(super) struct Inspection {
     position: u64,
     /// Nothing is looked at and nothing written: the bytes as sent are the output.
     passes_through: bool,
+    /// Every byte is wanted, whatever was found.
+    takes_all: bool,
     out: SpoolWriter,
     out_bytes: u64,
     hasher: Hasher,
@@ -114,6 +118,7 @@ impl Inspection {
             reader,
             position: 0,
             passes_through: setup.feed.contract.passes_through(),
+            takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
             out: setup.spool.create(setup.id, Lane::Out, &setup.out_key),
             out_bytes: 0,
             hasher: Hasher::new(setup.feed.digest),
@@ -127,9 +132,9 @@ impl Inspection {
         self.position
     }
 
-    /// The finding that already refuses the file.
+    /// The finding that already refuses the file. What a person will look at is taken whole.
     pub(super) fn fatal(&self) -> Option<&Finding> {
-        self.line.fatal()
+        self.line.fatal().filter(|_| !self.takes_all)
     }
 
     /// Reads one batch of what is sealed; false when there is nothing more at the moment.
@@ -182,7 +187,7 @@ impl Inspection {
         };
         zeroize::Zeroize::zeroize(&mut self.input);
         let out = self.out.finish()?;
-        if report.is_clean() {
+        if report.verdict == Verdict::Accepted {
             self.out.sync()?;
         }
         Ok(Inspected {

@@ -11,6 +11,7 @@ mod inspection;
 mod keyring;
 pub mod listing;
 mod outbox;
+pub mod quarantine;
 pub mod quota;
 pub mod receipt;
 mod recover;

@@ -10,9 +10,11 @@ use crate::authority::places::Area;
 use crate::inspect::report::{Control, Finding, Report, Sample};
 use crate::ledger::submissions::Beginning;
 use crate::terms::clock::Timestamp;
+use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, DigestKind};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::limits;
+use crate::terms::verdict::Verdict;
 
 /// What a receipt is about.
 #[derive(Debug)]
@@ -37,6 +39,10 @@ pub(super) struct Facts<'f> {
     pub(super) known_as: Option<(SubmissionId, Timestamp)>,
     /// Whether it counts.
     pub(super) area: Area,
+    /// What it comes to.
+    pub(super) verdict: Verdict,
+    /// What the person said who decided about it while it was held.
+    pub(super) decision: Option<&'f str>,
 }
 
 /// A file that was checked where it lies and never sent: what its receipt would say.
@@ -83,6 +89,9 @@ struct ReceiptJson<'f> {
     rows: u64,
     errors_total: u64,
     rows_with_errors: u64,
+    /// Rows with a fault, of a file that is forwarded without them.
+    #[serde(skip_serializing_if = "is_zero")]
+    rows_left_out: u64,
     truncated: bool,
     errors: Vec<ErrorJson<'f>>,
     warnings: Vec<ErrorJson<'f>>,
@@ -91,9 +100,17 @@ struct ReceiptJson<'f> {
     tokenized: std::collections::BTreeMap<&'f str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     known_as: Option<String>,
+    /// Of a file that was held: what the person said who decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decision: Option<DecisionJson<'f>>,
     next: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'f str>,
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionJson<'f> {
+    reason: &'f str,
 }
 
 #[derive(Debug, Serialize)]
@@ -137,12 +154,6 @@ struct ExampleJson<'f> {
 // === impl Facts ===
 
 impl Facts<'_> {
-    /// The file was refused.
-    #[must_use]
-    pub(super) fn is_rejected(&self) -> bool {
-        !self.report.is_clean()
-    }
-
     /// Base of the receipt's names: the file's name cut at 200 bytes on a character border, the
     /// short id, `receipt`.
     #[must_use]
@@ -210,21 +221,27 @@ impl Facts<'_> {
             page.line("The same content was accepted before; nothing was stored twice.");
             return;
         }
-        if !self.is_rejected() {
-            page.line(&format!("ACCEPTED  {}", self.size_words()));
-            for finding in &self.report.findings {
-                page.line(&format!(
-                    "warning: {}  {}",
-                    finding.code,
-                    ascii(&finding.rule, 60)
-                ));
-            }
-            return;
+        match self.verdict {
+            Verdict::Accepted => page.line(&format!("ACCEPTED  {}", self.size_words())),
+            Verdict::Held => page.line(&format!(
+                "HELD  {}. Nothing is forwarded until a person has looked at it.",
+                self.error_words()
+            )),
+            Verdict::Rejected => page.line(&format!(
+                "REJECTED  {}. Nothing from this file was processed.",
+                self.error_words()
+            )),
         }
-        page.line(&format!(
-            "REJECTED  {}. Nothing from this file was processed.",
-            self.error_words()
-        ));
+        if let Some(reason) = self.decision {
+            page.line(&format!("Decided     by a person: {}", ascii(reason, 400)));
+        }
+        for finding in self.report.findings.iter().filter(|f| f.code.is_warning()) {
+            page.line(&format!(
+                "warning: {}  {}",
+                finding.code,
+                ascii(&finding.rule, 60)
+            ));
+        }
         for (number, finding) in (1_usize..).zip(self.report.errors()) {
             page.line("");
             page.line(&format!(
@@ -250,8 +267,18 @@ impl Facts<'_> {
 
     fn next_text(&self, page: &mut Page) {
         page.line("");
-        if self.is_rejected() {
-            page.line("What now    Correct the file and upload it again under the same name.");
+        let now = match self.verdict {
+            Verdict::Accepted if self.left_out() == 0 => None,
+            Verdict::Accepted => {
+                Some("Send the rows that were left out again, corrected, in a new file.")
+            }
+            Verdict::Held => {
+                Some("Wait: this receipt will say what was decided. Or send a correct file.")
+            }
+            Verdict::Rejected => Some("Correct the file and upload it again under the same name."),
+        };
+        if let Some(now) = now {
+            page.line(&format!("What now    {now}"));
             page.line(&format!(
                 "            Same list for programs: {}.json",
                 ascii(&self.base(), 240)
@@ -265,7 +292,7 @@ impl Facts<'_> {
     /// The `.json`.
     #[must_use]
     pub(super) fn to_json(&self) -> String {
-        let mut receipt = ReceiptJson::of(self.report);
+        let mut receipt = ReceiptJson::of(self.report, self.verdict);
         receipt.submission = Some(self.beginning.id.to_string());
         receipt.instance = Some(self.instance);
         receipt.area = self.area.name();
@@ -282,6 +309,7 @@ impl Facts<'_> {
         };
         receipt.decided_at = self.decided_at.to_rfc3339();
         receipt.known_as = self.known_as.map(|(id, _)| id.to_string());
+        receipt.decision = self.decision.map(|reason| DecisionJson { reason });
         receipt.help = self.help;
         let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
         text.push('\n');
@@ -300,20 +328,32 @@ impl Facts<'_> {
                 at.to_human()
             )];
         }
-        if !self.is_rejected() {
-            let test = match self.area {
-                Area::Production => "",
-                Area::Test => "  (a test: nothing is forwarded)",
-            };
-            return vec![format!(
-                "ACCEPTED {name}  {}  submission {short}{test}",
-                self.size_words()
-            )];
+        let first = match self.verdict {
+            Verdict::Accepted => {
+                let test = match self.area {
+                    Area::Production => "",
+                    Area::Test => "  (a test: nothing is forwarded)",
+                };
+                format!(
+                    "ACCEPTED {name}  {}  submission {short}{test}",
+                    self.size_words()
+                )
+            }
+            Verdict::Held => format!(
+                "HELD {name}  {}; a person will decide  submission {short}",
+                self.error_words()
+            ),
+            Verdict::Rejected => {
+                format!(
+                    "REJECTED {name}  {}  submission {short}",
+                    self.error_words()
+                )
+            }
+        };
+        let mut lines = vec![first];
+        if self.report.errors().next().is_none() {
+            return lines;
         }
-        let mut lines = vec![format!(
-            "REJECTED {name}  {}  submission {short}",
-            self.error_words()
-        )];
         let room = limits::STDERR_LINES_MAX.saturating_sub(2);
         lines.extend(self.examples().take(room).map(|(finding, sample)| {
             let place = position(sample);
@@ -373,14 +413,26 @@ impl Facts<'_> {
     }
 
     fn size_words(&self) -> String {
+        let left_out = self.left_out();
+        let rows = self.report.rows.saturating_sub(left_out);
         if self.report.rows == 0 && self.report.tokens.is_empty() && self.report.controls.is_empty()
         {
-            format!("{} bytes", self.bytes)
-        } else if self.report.rows == 1 {
+            return format!("{} bytes", self.bytes);
+        }
+        let rows = if rows == 1 {
             "1 row".to_owned()
         } else {
-            format!("{} rows", self.report.rows)
+            format!("{rows} rows")
+        };
+        match left_out {
+            0 => rows,
+            _ => format!("{rows}, {left_out} left out"),
         }
+    }
+
+    /// Rows with a fault that are not forwarded with the others.
+    fn left_out(&self) -> u64 {
+        left_out(self.report, self.verdict)
     }
 
     fn error_words(&self) -> String {
@@ -404,7 +456,7 @@ impl Preview<'_> {
     /// The document a `.json` receipt would be, without what only a gateway can know.
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
-        let mut receipt = ReceiptJson::of(self.report);
+        let mut receipt = ReceiptJson::of(self.report, self.report.verdict);
         receipt.partner = self.partner.as_str();
         receipt.feed = self.feed.map(FeedId::as_str);
         receipt.policy_version = self.policy_version;
@@ -425,8 +477,7 @@ impl Preview<'_> {
 
 impl<'f> ReceiptJson<'f> {
     /// What a report says by itself; who sent the file, and to whom, is filled in by the caller.
-    fn of(report: &'f Report) -> Self {
-        let is_rejected = !report.is_clean();
+    fn of(report: &'f Report, verdict: Verdict) -> Self {
         Self {
             schema: "sallyport.receipt/1",
             submission: None,
@@ -443,11 +494,12 @@ impl<'f> ReceiptJson<'f> {
                 blake3: None,
                 received_at: None,
             },
-            verdict: if is_rejected { "rejected" } else { "accepted" },
+            verdict: verdict.as_str(),
             decided_at: String::new(),
             rows: report.rows,
             errors_total: report.errors_total(),
             rows_with_errors: report.rows_with_errors,
+            rows_left_out: left_out(report, verdict),
             truncated: report
                 .findings
                 .iter()
@@ -460,24 +512,94 @@ impl<'f> ReceiptJson<'f> {
                 .map(error_json)
                 .collect(),
             control: report.controls.iter().map(control_json).collect(),
-            tokenized: if is_rejected {
-                std::collections::BTreeMap::new()
-            } else {
-                report
-                    .tokens
-                    .iter()
-                    .map(|(name, count)| (name.as_str(), *count))
-                    .collect()
-            },
+            tokenized: report
+                .tokens
+                .iter()
+                .filter(|_| verdict == Verdict::Accepted)
+                .map(|(name, count)| (name.as_str(), *count))
+                .collect(),
             known_as: None,
-            next: if is_rejected {
-                "Correct the file and upload it again under the same name."
-            } else {
-                "Nothing to do."
+            decision: None,
+            next: match verdict {
+                Verdict::Accepted if left_out(report, verdict) == 0 => "Nothing to do.",
+                Verdict::Accepted => {
+                    "Send the rows that were left out again, corrected, in a new file."
+                }
+                Verdict::Held => "Wait for a person's decision, or send a correct file.",
+                Verdict::Rejected => "Correct the file and upload it again under the same name.",
             },
             help: None,
         }
     }
+}
+
+/// Rows with a fault, of a file that is forwarded without them.
+fn left_out(report: &Report, verdict: Verdict) -> u64 {
+    match verdict {
+        Verdict::Accepted => report.rows_with_errors,
+        Verdict::Held | Verdict::Rejected => 0,
+    }
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// The report as its receipt's `.json` has it: what is needed to write the receipt again.
+pub(super) fn report_of(json: &[u8]) -> Option<Report> {
+    let receipt: serde_json::Value = serde_json::from_slice(json).ok()?;
+    let number =
+        |of: &serde_json::Value, key: &str| of.get(key).and_then(serde_json::Value::as_u64);
+    let text = |of: &serde_json::Value, key: &str| {
+        of.get(key)
+            .and_then(serde_json::Value::as_str)
+            .map(str::to_owned)
+    };
+    let mut report = Report {
+        rows: number(&receipt, "rows")?,
+        rows_with_errors: number(&receipt, "rows_with_errors")?,
+        ..Report::default()
+    };
+    for list in ["errors", "warnings"] {
+        for finding in receipt.get(list)?.as_array()? {
+            let samples = finding.get("examples")?.as_array()?.iter();
+            report.findings.push(Finding {
+                code: Code::find(finding.get("code")?.as_str()?)?,
+                column: text(finding, "column"),
+                rule: text(finding, "rule")?,
+                hint: text(finding, "hint"),
+                count: number(finding, "count")?,
+                samples: samples
+                    .map(|sample| Sample {
+                        line: number(sample, "line"),
+                        row: number(sample, "row"),
+                        byte: number(sample, "byte"),
+                        value: text(sample, "value"),
+                        detail: text(sample, "detail").unwrap_or_default(),
+                    })
+                    .collect(),
+            });
+        }
+    }
+    let controls = receipt.get("control").and_then(|all| all.as_object());
+    report.controls = controls
+        .into_iter()
+        .flatten()
+        .map(|(name, control)| Control {
+            name: name.clone(),
+            declared: text(control, "declared").unwrap_or_default(),
+            counted: text(control, "counted"),
+            ok: control.get("ok").and_then(serde_json::Value::as_bool),
+            unreadable: text(control, "skipped")
+                .and_then(|words| words.split(' ').next()?.parse().ok())
+                .unwrap_or(0),
+        })
+        .collect();
+    Some(report)
 }
 
 /// Findings for people, grouped under what they have in common: code, how often, column and rule,
@@ -742,7 +864,6 @@ impl Page {
 mod tests {
     use super::*;
     use crate::ledger::submissions::Origin;
-    use crate::terms::codes::Code;
     use crate::terms::digest::{Digest, DigestKind};
     use crate::terms::ids::{FeedId, PartnerId};
 
@@ -782,6 +903,8 @@ mod tests {
             report,
             known_as: None,
             area: Area::Production,
+            verdict: report.verdict,
+            decision: None,
         }
     }
 
@@ -798,6 +921,7 @@ mod tests {
         let mut report = Report {
             rows: 4,
             rows_with_errors: 3,
+            verdict: Verdict::Rejected,
             ..Report::default()
         };
         let missing = sample(3, None, "6 cells, 7 expected (note is missing)");
@@ -844,6 +968,7 @@ mod tests {
         let mut report = Report {
             rows: 500,
             rows_with_errors: 500,
+            verdict: Verdict::Rejected,
             ..Report::default()
         };
         for line in 0..500 {

@@ -1,32 +1,35 @@
 //! After a crash: every row that is between two states is ended, in the background.
 //!
 //! A row *receiving* had no answer: it becomes *interrupted*, resumable. A row *received* was
-//! promised a verdict: it is judged. A row *delivering* is tried again; the store tells whether
+//! promised a verdict: it is judged. A row *held* waits for a person, until its time is over. A row *delivering* is tried again; the store tells whether
 //! the earlier attempt had succeeded. Files the ledger does not know are noise without a key.
 
 use std::collections::HashSet;
 use std::io;
+use std::sync::Arc;
 
 use crate::authority::places::Area;
-use crate::depot::spool::SpoolFault;
+use crate::depot::spool::{SpoolFault, SpoolReader};
 use crate::inspect::report::Sample;
 use crate::intake::hold::{Hold, LiveFile};
-use crate::intake::inspection::{Effort, InspectionFault, blocking, digest_of};
+use crate::intake::inspection::{Effort, Inspected, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
-use crate::intake::settle::{Case, inspect};
+use crate::intake::settle::{Case, UploadFault, inspect};
 use crate::intake::submission::{Ending, Unjudged};
 use crate::intake::{Intake, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Beginning, Row, State};
+use crate::policy::feed::Feed;
 use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
-use crate::terms::codes::Code;
+use crate::terms::digest::Digest;
 use crate::terms::ids::SubmissionId;
+use crate::terms::verdict::Verdict;
 
 /// Why a row could not be ended; the next start tries again.
 #[derive(Debug, thiserror::Error)]
-enum RecoverFault {
+pub(super) enum RecoverFault {
     #[error(transparent)]
     Inspection(#[from] InspectionFault),
     #[error(transparent)]
@@ -60,7 +63,9 @@ impl Intake {
         let waiting = self.0.ledger.waiting().await?;
         let mut keep: HashSet<SubmissionId> = waiting.iter().map(|one| one.id).collect();
         let far_future = Timestamp::from_micros(i64::MAX);
-        keep.extend(self.0.ledger.stale(far_future).await?);
+        for state in [State::Interrupted, State::Held] {
+            keep.extend(self.0.ledger.stale(state, far_future).await?);
+        }
         self.sweep(keep).await;
         for store in self.0.stores.values() {
             match store.sweep().await {
@@ -84,6 +89,7 @@ impl Intake {
     /// The ledger cannot be read; single rows that fail are logged and tried again.
     pub async fn tend(&self) -> Result<(), LedgerFault> {
         self.expire().await?;
+        self.purge().await?;
         for one in self.0.ledger.waiting().await? {
             if self.is_owned(one.id) {
                 continue;
@@ -96,6 +102,7 @@ impl Intake {
                 | State::Delivering
                 | State::Failing
                 | State::Interrupted
+                | State::Held
                 | State::Delivered
                 | State::Rejected
                 | State::Expired
@@ -118,7 +125,7 @@ impl Intake {
     }
 
     /// A row as it is now, with its path held, when it is still in this state.
-    async fn claim(
+    pub(super) async fn claim(
         &self,
         id: SubmissionId,
         state: State,
@@ -142,12 +149,14 @@ impl Intake {
         let before = self
             .now()
             .plus_micros(-micros(self.0.spool_config.partial_ttl_secs));
-        for id in self.0.ledger.stale(before).await? {
+        let ledger = &self.0.ledger;
+        for id in ledger.stale(State::Interrupted, before).await? {
             // Held, and looked at again: it may be resumed at this moment.
             let Ok(Some((row, _hold))) = self.claim(id, State::Interrupted).await else {
                 continue;
             };
-            if !self.0.ledger.stale(before).await?.contains(&id) {
+            let still = ledger.stale(State::Interrupted, before).await?;
+            if !still.contains(&id) {
                 continue;
             }
             if let Err(fault) = self.0.ledger.expire(id).await {
@@ -219,9 +228,27 @@ impl Intake {
         let Some((row, _hold)) = self.claim(id, State::Received).await? else {
             return Ok(());
         };
+        let (case, reader) = self.reopen(&row, Arc::clone).await?;
+        let (inspected, digest) = self.look(&case, reader).await?;
+        // Accepted or rejected: the partner reads it in the receipt.
+        let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
+        drop(self.settle(case, inspected, digest, &mut share).await);
+        if let Some(share) = share {
+            share.leave(row.bytes);
+        }
+        Ok(())
+    }
+
+    /// A whole file of an earlier session as a case again, under the policy now in force; `feed_of`
+    /// may change its feed.
+    pub(super) async fn reopen(
+        &self,
+        row: &Row,
+        feed_of: impl FnOnce(&Arc<Feed>) -> Arc<Feed>,
+    ) -> Result<(Case, SpoolReader), RecoverFault> {
         let gone = || RecoverFault::NoPolicy(row.partner.to_string());
         let policy = self.0.authority.policy(&row.partner).ok_or_else(gone)?;
-        let feed = policy.feed(&row.feed).cloned().ok_or_else(gone)?;
+        let feed = feed_of(policy.feed(&row.feed).ok_or_else(gone)?);
         let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
         let raw_key = self
             .0
@@ -243,13 +270,13 @@ impl Intake {
                 detail,
                 ..Sample::default()
             };
-            faults.push((Code::Incomplete, "no gaps", sample));
+            faults.push(UploadFault::incomplete(
+                Verdict::Rejected,
+                "no gaps",
+                sample,
+            ));
         }
-        let raw_reader = reader.clone();
-        let kind = feed.digest;
-        let digest = blocking(move || digest_of(&raw_reader, kind)).await??;
-        let inspected = inspect(Effort::Large, None, setup.clone(), reader, None).await?;
-        let mut beginning = beginning_of(&row, wrapped);
+        let mut beginning = beginning_of(row, wrapped);
         beginning.policy_version = policy.version;
         beginning.policy_hash = policy.hash;
         let case = Case {
@@ -262,15 +289,23 @@ impl Intake {
             mtime: row.mtime,
             received_at: row.received_at.unwrap_or(row.opened_at),
             faults,
+            decision: None,
             untaken: None,
         };
-        // Accepted or rejected: the partner reads it in the receipt.
-        let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
-        drop(self.settle(case, inspected, digest, &mut share).await);
-        if let Some(share) = share {
-            share.leave(row.bytes);
-        }
-        Ok(())
+        Ok((case, reader))
+    }
+
+    /// Digests and inspects a case that was opened again.
+    pub(super) async fn look(
+        &self,
+        case: &Case,
+        reader: SpoolReader,
+    ) -> Result<(Inspected, Digest), RecoverFault> {
+        let raw_reader = reader.clone();
+        let kind = case.feed.digest;
+        let digest = blocking(move || digest_of(&raw_reader, kind)).await??;
+        let inspected = inspect(Effort::Large, None, case.setup.clone(), reader, None).await?;
+        Ok((inspected, digest))
     }
 
     async fn sweep(&self, keep: HashSet<SubmissionId>) {
@@ -296,7 +331,7 @@ impl Intake {
 }
 
 /// The row's own facts, as they were when its first byte arrived.
-fn beginning_of(row: &Row, raw_key: Vec<u8>) -> Beginning {
+pub(super) fn beginning_of(row: &Row, raw_key: Vec<u8>) -> Beginning {
     Beginning {
         id: row.id,
         partner: row.partner.clone(),

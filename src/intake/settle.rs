@@ -25,14 +25,15 @@ use crate::intake::submission::{Ending, Receiving, Unjudged};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{
-    Acceptance, Beginning, ReceiptDocuments, Row, Settlement, State, Whole,
+    Acceptance, Beginning, Decision, Outcome, ReceiptDocuments, Row, Settlement, State, Whole,
 };
 use crate::policy::feed::{Feed, Policy, SameContent, SameName};
 use crate::seal::Lane;
-use crate::telemetry::{Channel, Event, VerdictLabel};
+use crate::telemetry::{Channel, Event};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, DigestKind};
+use crate::terms::verdict::Verdict;
 
 /// Where the answer goes; nobody may be listening any more.
 pub(super) type Answer = oneshot::Sender<Result<Told, Refusal>>;
@@ -47,9 +48,23 @@ pub(super) struct Case {
     pub(super) raw: SealedLane,
     pub(super) mtime: Option<i64>,
     pub(super) received_at: Timestamp,
-    pub(super) faults: Vec<(Code, &'static str, Sample)>,
+    pub(super) faults: Vec<UploadFault>,
+    /// What the person said who released it.
+    pub(super) decision: Option<Decision>,
     /// A WRITE was refused, with this text: what is there is not all that was sent.
     pub(super) untaken: Option<String>,
+}
+
+/// A fault of the upload itself, which inspection cannot see.
+pub(super) struct UploadFault {
+    /// How bad it is.
+    pub(super) verdict: Verdict,
+    /// What is wrong.
+    pub(super) code: Code,
+    /// The rule broken.
+    pub(super) rule: &'static str,
+    /// More.
+    pub(super) sample: Sample,
 }
 
 /// What settling a case came to.
@@ -125,6 +140,7 @@ impl Receiving {
             received_at: closed_at,
             faults: self.faults,
             untaken: self.refusal.map(|refusal| refusal.text),
+            decision: None,
         };
         let mut tell = Some(tell);
         let mut digested = None;
@@ -147,8 +163,8 @@ impl Receiving {
                     }
                     digested = Some(made);
                 } else {
-                    // It will be rejected, whatever inspection finds; nothing is promised by that.
-                    let text = "REJECTED incomplete: not every byte arrived; see /receipts";
+                    // It will not be accepted, whatever inspection finds; nothing is promised by that.
+                    let text = "incomplete: perhaps not every byte arrived; see /receipts";
                     let refusal = Refusal::new(RefusalKind::Failure, text);
                     if let Some(tell) = tell.take() {
                         answer(tell, Err(refusal));
@@ -234,23 +250,7 @@ impl Intake {
         share: &mut Option<Share>,
     ) -> Result<Told, Refusal> {
         let ours = |fault: LedgerFault| Refusal::ours("settle a submission", &fault);
-        for (code, rule, sample) in std::mem::take(&mut case.faults) {
-            inspected.report.add(code, None, rule, None, sample);
-        }
-        if let Some(why) = case.untaken.take().filter(|_| inspected.report.is_clean()) {
-            let detail = format!("a write was refused: {}", ascii(&why, 120));
-            let sample = Sample {
-                detail,
-                ..Sample::default()
-            };
-            inspected.report.add(
-                Code::Incomplete,
-                None,
-                "every byte sent was taken",
-                None,
-                sample,
-            );
-        }
+        case.object(&mut inspected.report);
         let (partner, path) = (&case.beginning.partner, &case.beginning.path);
         // Some clients remove the old file just before they rename the new one to its name.
         let removed = self.removed_lately(partner, path);
@@ -267,11 +267,10 @@ impl Intake {
                 detail,
                 ..Sample::default()
             };
-            inspected.report.add(
+            inspected.report.object(
+                Verdict::Rejected,
                 Code::DuplicateFile,
-                None,
                 "a new name for new content",
-                None,
                 sample,
             );
         }
@@ -279,7 +278,22 @@ impl Intake {
             .known_content(&case, digest, &mut inspected)
             .await
             .map_err(ours)?;
-        let beginning = case.beginning.clone();
+        if case.decision.is_some()
+            && let Some(refused) = inspected.report.errors().next()
+            && inspected.report.verdict != Verdict::Accepted
+        {
+            // A word that says yes never refuses a file: it stays held.
+            let detail = refused.samples.first().map_or("", |sample| &sample.detail);
+            let text = format!("{}: {detail}", refused.code);
+            return Err(Refusal::new(RefusalKind::Failure, text));
+        }
+        let (beginning, bytes) = (case.beginning.clone(), case.raw.bytes);
+        let verdict = &mut inspected.report.verdict;
+        if *verdict == Verdict::Held && case.area() == Area::Test {
+            // Nobody looks at tests.
+            *verdict = Verdict::Rejected;
+        }
+        let is_held = *verdict == Verdict::Held;
         let is_in_memory = |lane: &SealedLane| lane.inline.is_some();
         let had_files = !is_in_memory(&case.raw)
             || inspected
@@ -293,10 +307,17 @@ impl Intake {
         };
         let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
         let settled = self.record(case, inspected, digest, earlier, known).await?;
-        // The raw key is gone, and with it what counted.
-        drop(share.take());
+        match share.take() {
+            Some(share) if is_held => share.leave(bytes),
+            // The raw key is gone, and with it what counted.
+            share => drop(share),
+        }
         let ends_here = settled.status.is_some() || is_known || is_test;
-        let waits = (!ends_here).then_some(out_lane);
+        let waits = if is_held {
+            Some(Lane::Raw)
+        } else {
+            (!ends_here).then_some(out_lane)
+        };
         self.unlink_after(&beginning, waits, had_files).await;
         self.0.due.notify_one();
         if let (Some(id), Some(_)) = (removed, &settled.status)
@@ -339,7 +360,8 @@ impl Intake {
         inspected: &mut Inspected,
     ) -> Result<Option<Row>, LedgerFault> {
         let is_test = case.area() == Area::Test;
-        if !inspected.report.is_clean() || case.feed.same_content == SameContent::Allow || is_test {
+        let is_good = inspected.report.verdict == Verdict::Accepted;
+        if !is_good || case.feed.same_content == SameContent::Allow || is_test {
             return Ok(None);
         }
         let found = self
@@ -354,9 +376,12 @@ impl Intake {
                     detail,
                     ..Sample::default()
                 };
-                inspected
-                    .report
-                    .add(Code::DuplicateFile, None, "new content", None, sample);
+                inspected.report.object(
+                    Verdict::Rejected,
+                    Code::DuplicateFile,
+                    "new content",
+                    sample,
+                );
                 Ok(None)
             }
             (SameContent::Known | SameContent::Reject | SameContent::Allow, found) => Ok(found),
@@ -392,20 +417,17 @@ impl Intake {
             report: &report,
             known_as,
             area: case.area(),
+            verdict: report.verdict,
+            decision: case
+                .decision
+                .as_ref()
+                .map(|decision| decision.reason.as_str()),
         };
-        let rejected = facts.is_rejected();
         let settled = Settled {
             lines: facts.told_lines(),
-            status: rejected.then(|| facts.status_text()),
+            status: (report.verdict == Verdict::Rejected).then(|| facts.status_text()),
         };
         let receipt = self.documents(&facts);
-        let mut codes: Vec<String> = report
-            .findings
-            .iter()
-            .map(|f| f.code.as_str().to_owned())
-            .collect();
-        codes.sort_unstable();
-        codes.dedup();
         let out_key = match out_lane {
             Lane::Out => case.out_key.clone(),
             Lane::Raw => self
@@ -414,7 +436,7 @@ impl Intake {
                 .hand_over(case.beginning.id, &case.beginning.raw_key)
                 .map_err(|fault| Refusal::ours("hand the key over", &fault))?,
         };
-        let accepted = (!rejected).then(|| {
+        let acceptance = || {
             let received = case.received_at.to_rfc3339();
             let day = received.get(..10).unwrap_or_default();
             let forwards = case.area() == Area::Production;
@@ -435,17 +457,22 @@ impl Intake {
                 key: forwards.then_some(key),
                 metadata: metadata(&case, &report, digest, out_digest),
                 known_as: known.as_ref().map(|row| row.id),
+                replaces: earlier.as_ref().map(|row| row.id),
             }
-        });
+        };
         let settlement = Settlement {
             whole: case.whole(digest),
             decided_at,
             rows: report.rows,
             errors_total: report.errors_total(),
-            codes,
+            codes: codes_of(&report),
             receipt,
-            replaces: accepted.as_ref().and(earlier.map(|row| row.id)),
-            accepted,
+            outcome: match report.verdict {
+                Verdict::Accepted => Outcome::Accepted(Box::new(acceptance())),
+                Verdict::Held => Outcome::Held,
+                Verdict::Rejected => Outcome::Rejected,
+            },
+            decision: case.decision.clone(),
         };
         self.0
             .ledger
@@ -459,25 +486,20 @@ impl Intake {
     /// The wide log line and the counters of one verdict.
     fn account(&self, case: &Case, report: &Report, digest: Digest, decided_at: Timestamp) {
         let beginning = &case.beginning;
-        let rejected = !report.is_clean();
         let codes: Vec<&str> = report.findings.iter().map(|f| f.code.as_str()).collect();
-        let verdict = if rejected {
-            VerdictLabel::Rejected
-        } else {
-            VerdictLabel::Accepted
-        };
         let good = report.rows.saturating_sub(report.rows_with_errors);
         let (partner, feed) = (&beginning.partner, &beginning.feed);
         let channel = channel_of(beginning);
         if case.area() == Area::Production {
-            self.0.metrics.submission_settled(partner, feed, verdict);
+            self.0
+                .metrics
+                .submission_settled(partner, feed, report.verdict);
         }
-        self.0
-            .metrics
-            .bytes_received(partner, channel, case.raw.bytes);
-        self.0
-            .metrics
-            .rows_checked(partner, feed, good, report.rows_with_errors);
+        if case.decision.is_none() {
+            let metrics = &self.0.metrics;
+            metrics.bytes_received(partner, channel, case.raw.bytes);
+            metrics.rows_checked(partner, feed, good, report.rows_with_errors);
+        }
         tracing::info!(
             event = Event::SubmissionSettled.as_str(),
             instance = %self.0.instance,
@@ -496,13 +518,14 @@ impl Intake {
             rows = report.rows,
             errors = report.errors_total(),
             codes = %codes.join(" "),
-            verdict = if rejected { "rejected" } else { "accepted" },
+            verdict = report.verdict.as_str(),
+            decided_by = case.decision.as_ref().map(|decision| &decision.actor),
             ms.receive = case.received_at.micros_since(beginning.opened_at) / 1000,
             ms.check = decided_at.micros_since(case.received_at) / 1000,
         );
     }
 
-    fn documents(&self, facts: &Facts<'_>) -> ReceiptDocuments {
+    pub(super) fn documents(&self, facts: &Facts<'_>) -> ReceiptDocuments {
         let (text, json) = (facts.to_text().into_bytes(), facts.to_json().into_bytes());
         let sign = |body: &[u8]| {
             self.0
@@ -520,7 +543,12 @@ impl Intake {
     }
 
     /// The raw key is gone with the verdict; the output goes too unless it waits for delivery.
-    async fn unlink_after(&self, beginning: &Beginning, waits: Option<Lane>, had_files: bool) {
+    pub(super) async fn unlink_after(
+        &self,
+        beginning: &Beginning,
+        waits: Option<Lane>,
+        had_files: bool,
+    ) {
         if !had_files {
             return;
         }
@@ -538,11 +566,47 @@ impl Intake {
     }
 }
 
+// === impl UploadFault ===
+
+impl UploadFault {
+    /// Not all of a file may have arrived.
+    pub(super) fn incomplete(verdict: Verdict, rule: &'static str, sample: Sample) -> Self {
+        let code = Code::Incomplete;
+        Self {
+            verdict,
+            code,
+            rule,
+            sample,
+        }
+    }
+}
+
 // === impl Case ===
 
 impl Case {
     fn area(&self) -> Area {
         Area::of(&self.beginning.path)
+    }
+
+    /// Adds what inspection could not see: faults of the upload itself.
+    fn object(&mut self, report: &mut Report) {
+        for fault in std::mem::take(&mut self.faults) {
+            report.object(fault.verdict, fault.code, fault.rule, fault.sample);
+        }
+        let was_good = report.verdict != Verdict::Rejected;
+        if let Some(why) = self.untaken.take().filter(|_| was_good) {
+            let detail = format!("a write was refused: {}", ascii(&why, 120));
+            let sample = Sample {
+                detail,
+                ..Sample::default()
+            };
+            report.object(
+                Verdict::Rejected,
+                Code::Incomplete,
+                "every byte sent was taken",
+                sample,
+            );
+        }
     }
 
     fn whole(&self, digest: Digest) -> Whole {
@@ -556,11 +620,7 @@ impl Case {
 }
 
 /// What shows that a file is not whole: gaps, and fewer or more bytes than declared.
-fn shortfalls(
-    contiguous: u64,
-    end: u64,
-    declared: Option<u64>,
-) -> Vec<(Code, &'static str, Sample)> {
+fn shortfalls(contiguous: u64, end: u64, declared: Option<u64>) -> Vec<UploadFault> {
     let mut faults = Vec::new();
     if contiguous < end {
         let detail = format!("bytes from {contiguous} on were not all sent; {end} is the end");
@@ -569,7 +629,11 @@ fn shortfalls(
             detail,
             ..Sample::default()
         };
-        faults.push((Code::Incomplete, "no gaps", sample));
+        faults.push(UploadFault::incomplete(
+            Verdict::Rejected,
+            "no gaps",
+            sample,
+        ));
     }
     if let Some(declared) = declared.filter(|declared| *declared != end) {
         let detail = format!("{declared} bytes were declared, {end} arrived");
@@ -577,14 +641,15 @@ fn shortfalls(
             detail,
             ..Sample::default()
         };
-        faults.push((Code::Incomplete, "the declared size", sample));
+        let rule = "the declared size";
+        faults.push(UploadFault::incomplete(Verdict::Rejected, rule, sample));
     }
     faults
 }
 
 /// A file written over a longer one that was not truncated: its client may mean to keep the rest of
-/// the old one, and nothing is ever spliced.
-fn stale_tail(end: u64, over: u64) -> Option<(Code, &'static str, Sample)> {
+/// the old one. Nothing is ever spliced; a person decides whether this is all.
+fn stale_tail(end: u64, over: u64) -> Option<UploadFault> {
     let detail = format!(
         "{end} bytes were written over a file of {over} without truncating it; send the whole file"
     );
@@ -592,7 +657,8 @@ fn stale_tail(end: u64, over: u64) -> Option<(Code, &'static str, Sample)> {
         detail,
         ..Sample::default()
     };
-    (end < over).then_some((Code::Incomplete, "a whole file", sample))
+    let fault = UploadFault::incomplete(Verdict::Held, "a whole file", sample);
+    (end < over).then_some(fault)
 }
 
 /// Reads what the inspection behind has not read yet; starts over when bytes it had read were
@@ -660,6 +726,7 @@ pub(super) fn is_accepted(state: State) -> bool {
         State::Receiving
         | State::Received
         | State::Interrupted
+        | State::Held
         | State::Rejected
         | State::Expired
         | State::Removed => false,
@@ -699,6 +766,13 @@ fn metadata(
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
+}
+
+/// The codes of a report, sorted, each once.
+pub(super) fn codes_of(report: &Report) -> Vec<String> {
+    let codes = report.findings.iter().map(|finding| finding.code.as_str());
+    let codes: std::collections::BTreeSet<&str> = codes.collect();
+    codes.into_iter().map(str::to_owned).collect()
 }
 
 /// Nobody may be listening any more: what was promised is done all the same.

@@ -14,7 +14,7 @@ use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
 use crate::intake::keyring::{KeyFault, Purpose};
 use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
-use crate::intake::settle::is_accepted;
+use crate::intake::settle::{UploadFault, is_accepted};
 use crate::intake::{Intake, Opening, Peer, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
 use crate::policy::feed::{Feed, Policy};
@@ -22,6 +22,7 @@ use crate::seal::Lane;
 use crate::telemetry::{Event, Limit};
 use crate::terms::codes::Code;
 use crate::terms::ids::SubmissionId;
+use crate::terms::verdict::Verdict;
 use crate::tokens::TokenKeys;
 
 /// Sealed bytes between two wake-ups of the inspection behind.
@@ -56,14 +57,14 @@ pub(super) struct Receiving {
     pub(super) behind: Option<Behind>,
     pub(super) declared_bytes: Option<u64>,
     /// Faults of the upload itself, found before any inspection.
-    pub(super) faults: Vec<(Code, &'static str, Sample)>,
+    pub(super) faults: Vec<UploadFault>,
     /// The path is a partial name: CLOSE keeps, RENAME judges.
     pub(super) partial: bool,
     /// The ledger has a row for it already.
     pub(super) begun: bool,
     /// What it takes of the spool's quota.
     pub(super) share: Share,
-    /// It was opened over an accepted file of so many bytes, which was not truncated.
+    /// It was opened over an accepted or held file of so many bytes, which was not truncated.
     pub(super) over: Option<u64>,
     /// Every WRITE goes to the end, whatever its offset says.
     append: bool,
@@ -143,7 +144,8 @@ impl Intake {
         let truncates = opening.truncate || opening.append || self.is_truncated(&partner, &path);
         let over = earlier
             .as_ref()
-            .filter(|row| is_accepted(row.state) && !truncates)
+            .filter(|row| is_accepted(row.state) || row.state == State::Held)
+            .filter(|_| !truncates)
             .map(|row| row.bytes);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !opening.truncate => {
@@ -617,14 +619,15 @@ impl Receiving {
             let detail = text
                 .trim_start_matches("REJECTED limit-exceeded: ")
                 .to_owned();
-            self.faults.push((
-                Code::LimitExceeded,
-                "max_size",
-                Sample {
+            self.faults.push(UploadFault {
+                verdict: Verdict::Rejected,
+                code: Code::LimitExceeded,
+                rule: "max_size",
+                sample: Sample {
                     detail,
                     ..Sample::default()
                 },
-            ));
+            });
             return Err(self.refuse(text));
         };
         // Rewrites append: the disk must not grow without end under a small file.

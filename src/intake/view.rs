@@ -265,8 +265,8 @@ impl Intake {
         Ok(self.0.quota.of(&who.partner, policy.quota_bytes))
     }
 
-    /// REMOVE. An unfinished file is destroyed; an accepted one leaves the listing, its object
-    /// stays; one of the outbox is acknowledged.
+    /// REMOVE. An unfinished file is destroyed; an accepted or held one leaves the listing, its object
+    /// or what is held stays; one of the outbox is acknowledged.
     ///
     /// # Errors
     /// [`Refusal`].
@@ -278,6 +278,10 @@ impl Intake {
         let (_hold, row) = self.held_row(who, &policy, path, "removed").await?;
         if row.state == State::Interrupted {
             return self.discard(&row).await;
+        }
+        if row.state == State::Held {
+            // Out of sight; a person still decides about it.
+            return self.0.ledger.hide(row.id).await.map_err(broken);
         }
         if is_accepted(row.state) {
             self.0.ledger.hide(row.id).await.map_err(broken)?;
@@ -622,7 +626,7 @@ pub(super) fn canonical(policy: &Policy, area: Area, below: &str) -> Result<Virt
 pub(super) fn attributes_of(row: &Row) -> Attributes {
     let mode = match row.state {
         State::Interrupted | State::Receiving => 0o600,
-        State::Received => 0o400,
+        State::Received | State::Held => 0o400,
         State::Accepted | State::Delivering | State::Delivered | State::Failing => 0o444,
         State::Rejected | State::Expired | State::Removed => 0o000,
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::depot::spool::SealedLane;
 use crate::ledger::submissions::{
-    Acceptance, Beginning, Origin, Partial, ReceiptDocuments, Settlement, Whole,
+    Acceptance, Beginning, Origin, Outcome, Partial, ReceiptDocuments, Settlement, Whole,
 };
 use crate::ledger::{HeadSigner, Ledger, LedgerFault};
 use crate::seal::Lane;
@@ -147,7 +147,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
             text_sig: b"signature of text".to_vec(),
             json_sig: b"signature of json".to_vec(),
         },
-        accepted: Some(Acceptance {
+        outcome: Outcome::Accepted(Box::new(Acceptance {
             out_key: Some(format!("wrapped K_out of {n}").into_bytes()),
             out: Some(SealedLane {
                 bytes: 1900,
@@ -160,8 +160,24 @@ pub(super) fn accepted(n: u32) -> Settlement {
             key: Some(format!("acme/orders/{}.csv", id(n))),
             metadata: vec![("feed".to_owned(), "orders".to_owned())],
             known_as: None,
-        }),
-        replaces: None,
+            replaces: None,
+        })),
+        decision: None,
+    }
+}
+
+/// What acceptance adds, to be changed.
+pub(super) fn acceptance(settlement: &mut Settlement) -> &mut Acceptance {
+    let Outcome::Accepted(acceptance) = &mut settlement.outcome else {
+        panic!("not accepted");
+    };
+    acceptance
+}
+
+pub(super) fn held(n: u32) -> Settlement {
+    Settlement {
+        outcome: Outcome::Held,
+        ..rejected(n)
     }
 }
 
@@ -169,7 +185,7 @@ pub(super) fn rejected(n: u32) -> Settlement {
     Settlement {
         errors_total: 2,
         codes: vec!["missing-cell".to_owned(), "type-error".to_owned()],
-        accepted: None,
+        outcome: Outcome::Rejected,
         ..accepted(n)
     }
 }

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -221,5 +221,20 @@ ALTER TABLE submissions RENAME COLUMN out_sha256 TO object_digest;
 -- What is delivered may be the very lane that was received.
 ALTER TABLE submissions ADD COLUMN out_lane TEXT NOT NULL DEFAULT 'out'
     CHECK (out_lane IN ('out', 'raw'));
+",
+    "
+-- A file may be held until a person decides. SQLite cannot change a CHECK: the column is made anew.
+DROP INDEX submissions_listed;
+DROP INDEX submissions_in_state;
+ALTER TABLE submissions RENAME COLUMN state TO state_before;
+ALTER TABLE submissions ADD COLUMN state TEXT NOT NULL DEFAULT 'receiving'
+    CHECK (state IN ('receiving', 'received', 'interrupted', 'held', 'accepted', 'delivering',
+                     'delivered', 'failing', 'rejected', 'expired', 'removed'));
+UPDATE submissions SET state = state_before;
+ALTER TABLE submissions DROP COLUMN state_before;
+CREATE INDEX submissions_listed ON submissions (partner, state, moment);
+CREATE INDEX submissions_in_state ON submissions (state, opened_at);
+-- What the person who decided said.
+ALTER TABLE submissions ADD COLUMN decision TEXT;
 ",
 ];

@@ -103,7 +103,7 @@ impl Ledger {
         self.rows(&conditions.join(" "), values).await
     }
 
-    /// The newest listed row at a path of a partner: interrupted, received, or accepted/delivered/…
+    /// The newest listed row at a path of a partner: interrupted, received, held, or accepted/delivered/…
     /// since `since`, not hidden, not replaced. Rejected rows are not listed.
     ///
     /// # Errors
@@ -390,17 +390,21 @@ impl Ledger {
         .await
     }
 
-    /// Interrupted rows cut off before `before`.
+    /// Rows in a state, interrupted or held, that they came to before `before`.
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn stale(&self, before: Timestamp) -> Result<Vec<SubmissionId>, LedgerFault> {
+    pub async fn stale(
+        &self,
+        state: State,
+        before: Timestamp,
+    ) -> Result<Vec<SubmissionId>, LedgerFault> {
         self.read(move |connection| {
             let mut statement = connection.prepare(
-                "SELECT id FROM submissions WHERE state = 'interrupted' AND moment < ?1
+                "SELECT id FROM submissions WHERE state = ?1 AND moment < ?2
                  ORDER BY moment, seq",
             )?;
-            let found = statement.query_map([before.as_micros()], |row| {
+            let found = statement.query_map((state, before.as_micros()), |row| {
                 Ok(row.get::<_, Parsed<SubmissionId>>(0)?.0)
             })?;
             Ok(found.collect::<Result<_, _>>()?)
@@ -408,14 +412,14 @@ impl Ledger {
         .await
     }
 
-    /// Raw bytes in the spool of what nobody is writing: interrupted, or received and not judged.
+    /// Raw bytes in the spool of what nobody is writing: interrupted, received and not judged, held.
     ///
     /// # Errors
     /// [`LedgerFault`].
     pub async fn spooled(&self) -> Result<Vec<(PartnerId, u64)>, LedgerFault> {
         self.read(|connection| {
             let sql = "SELECT partner, sum(bytes) AS bytes FROM submissions
-                 WHERE state IN ('interrupted', 'received') GROUP BY partner";
+                 WHERE state IN ('interrupted', 'received', 'held') GROUP BY partner";
             let mut statement = connection.prepare(sql)?;
             let found = statement.query_map([], |row| {
                 Ok((row.get::<_, Parsed<_>>(0)?.0, unsigned(row, "bytes")?))
@@ -696,6 +700,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         replaced: row.get("replaced")?,
         hidden: row.get("hidden")?,
         closed: row.get("closed")?,
+        decision: row.get("decision")?,
     })
 }
 
@@ -825,7 +830,7 @@ const SELECT: &str = "SELECT s.*, rk.wrapped AS raw_wrapped, ok.wrapped AS out_w
      LEFT JOIN inlines AS ri ON ri.number = s.raw_inline
      LEFT JOIN inlines AS oi ON oi.number = s.out_inline";
 const ACCEPTED: &str = "'accepted', 'delivering', 'delivered', 'failing'";
-const UNDECIDED: &str = "'interrupted', 'received'";
+const UNDECIDED: &str = "'interrupted', 'received', 'held'";
 const UNSETTLED: &str = "'receiving', 'received', 'accepted', 'delivering', 'failing'";
 /// Rows of a list that names no limit.
 const LIST_ROWS: usize = 100;
@@ -834,7 +839,8 @@ const LIST_ROWS: usize = 100;
 mod tests {
     use super::*;
     use crate::ledger::fixture::{
-        Desk, accepted, acme, at, beginning, digest, id, orders, partial, rejected, whole,
+        Desk, acceptance, accepted, acme, at, beginning, digest, id, orders, partial, rejected,
+        whole,
     };
     use crate::ledger::submissions::{Beginning, Settlement};
 
@@ -967,7 +973,7 @@ mod tests {
             .await
             .unwrap();
         let mut newer = decided(accepted(9), 1004);
-        newer.replaces = Some(id(5));
+        acceptance(&mut newer).replaces = Some(id(5));
         ledger.settle(beginning(9), newer).await.unwrap();
         let mut foreign = beginning(10);
         foreign.partner = PartnerId::parse("globex").unwrap();
@@ -1055,7 +1061,7 @@ mod tests {
         assert_eq!(known(2).await, Some(id(2)));
         let mut same = decided(accepted(3), 100);
         same.whole.digest = digest(2);
-        let acceptance = same.accepted.as_mut().unwrap();
+        let acceptance = acceptance(&mut same);
         acceptance.known_as = Some(id(2));
         ledger.settle(beginning(3), same).await.unwrap();
         ledger.deliver(id(2)).await.unwrap();
@@ -1128,9 +1134,18 @@ mod tests {
                 .unwrap();
         }
         let none: [SubmissionId; 0] = [];
-        assert_eq!(desk.ledger.stale(at(2)).await.unwrap(), none);
-        assert_eq!(desk.ledger.stale(at(3)).await.unwrap(), [id(1)]);
-        assert_eq!(desk.ledger.stale(at(4)).await.unwrap(), [id(1), id(2)]);
+        assert_eq!(
+            desk.ledger.stale(State::Interrupted, at(2)).await.unwrap(),
+            none
+        );
+        assert_eq!(
+            desk.ledger.stale(State::Interrupted, at(3)).await.unwrap(),
+            [id(1)]
+        );
+        assert_eq!(
+            desk.ledger.stale(State::Interrupted, at(4)).await.unwrap(),
+            [id(1), id(2)]
+        );
     }
 
     #[tokio::test]

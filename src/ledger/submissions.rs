@@ -1,6 +1,7 @@
 //! Submissions: the legal steps between their states, and the verbs that take them.
 //!
-//! `receiving -> received -> accepted | rejected`, `receiving <-> interrupted -> expired | removed`,
+//! `receiving -> received -> accepted | held | rejected`, `held -> accepted | rejected`,
+//! `receiving <-> interrupted -> expired | removed`,
 //! `accepted -> delivering -> delivered`, `delivering <-> failing`; what is delivered in a moment goes
 //! from `accepted` straight to its outcome. Every verb is one transaction
 //! with its audit record; a verb on a row in the wrong state is [`LedgerFault::IllegalStep`].
@@ -32,6 +33,8 @@ pub enum State {
     Received,
     /// Cut off; can be resumed.
     Interrupted,
+    /// Verdict: a person decides. Kept sealed until then.
+    Held,
     /// Verdict: good. Waits for delivery.
     Accepted,
     /// Being written to its store.
@@ -129,10 +132,30 @@ pub struct Settlement {
     pub codes: Vec<String>,
     /// The four receipt documents.
     pub receipt: ReceiptDocuments,
-    /// What acceptance adds; `None` is a rejection. `K_raw` is destroyed either way.
-    pub accepted: Option<Acceptance>,
-    /// An earlier accepted submission of the same path that this one replaces in the listing.
-    pub replaces: Option<SubmissionId>,
+    /// What it comes to.
+    pub outcome: Outcome,
+    /// What the person said who decided about a held file.
+    pub decision: Option<Decision>,
+}
+
+/// What a verdict comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Forwarded; `K_raw` is destroyed.
+    Accepted(Box<Acceptance>),
+    /// A person decides; `K_raw` and the raw lane stay until then.
+    Held,
+    /// `K_raw` is destroyed.
+    Rejected,
+}
+
+/// A person's word on a held file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Who, as the audit chain names them.
+    pub actor: String,
+    /// Why; the partner reads it in the receipt.
+    pub reason: String,
 }
 
 /// What acceptance adds.
@@ -155,6 +178,8 @@ pub struct Acceptance {
     pub metadata: Vec<(String, String)>,
     /// The submission whose object holds this content already.
     pub known_as: Option<SubmissionId>,
+    /// An earlier accepted submission of the same path that this one replaces in the listing.
+    pub replaces: Option<SubmissionId>,
 }
 
 /// A receipt as partners fetch it.
@@ -248,6 +273,8 @@ pub struct Row {
     pub hidden: bool,
     /// An unfinished file whose partial name the client has closed itself.
     pub closed: bool,
+    /// What the person said who decided about it while it was held.
+    pub decision: Option<String>,
 }
 
 /// What `list` may ask.
@@ -301,10 +328,11 @@ pub struct ReceiptEntry {
 
 impl State {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Receiving,
         Self::Received,
         Self::Interrupted,
+        Self::Held,
         Self::Accepted,
         Self::Delivering,
         Self::Delivered,
@@ -321,6 +349,7 @@ impl State {
             Self::Receiving => "receiving",
             Self::Received => "received",
             Self::Interrupted => "interrupted",
+            Self::Held => "held",
             Self::Accepted => "accepted",
             Self::Delivering => "delivering",
             Self::Delivered => "delivered",
@@ -346,7 +375,13 @@ pub fn may_follow(from: Option<State>, to: State) -> bool {
     let allowed: &[Option<State>] = match to {
         State::Receiving => &[None, Some(State::Interrupted)],
         State::Received | State::Interrupted => &[None, Some(State::Receiving)],
-        State::Accepted | State::Rejected => &[None, Some(State::Receiving), Some(State::Received)],
+        State::Held => &[None, Some(State::Receiving), Some(State::Received)],
+        State::Accepted | State::Rejected => &[
+            None,
+            Some(State::Receiving),
+            Some(State::Received),
+            Some(State::Held),
+        ],
         State::Delivering => &[Some(State::Accepted), Some(State::Failing)],
         State::Delivered | State::Failing => &[Some(State::Accepted), Some(State::Delivering)],
         State::Expired => &[Some(State::Interrupted)],
@@ -455,8 +490,9 @@ impl Ledger {
         .await
     }
 
-    /// `receiving | received -> accepted | rejected` (row made when there is none). An acceptance
-    /// with `known_as` goes straight to `delivered`.
+    /// `receiving | received -> accepted | held | rejected` (row made when there is none), and
+    /// `held -> accepted | rejected` with a decision. An acceptance with `known_as` goes straight
+    /// to `delivered`.
     ///
     /// # Errors
     /// [`LedgerFault`]; [`LedgerFault::IllegalStep`] also when `replaces` names no accepted
@@ -579,7 +615,8 @@ impl Ledger {
             let row = Known::find(change.connection(), id)?
                 .ok_or_else(|| illegal(id, None, "it cannot be hidden"))?;
             match row.state {
-                State::Accepted
+                State::Held
+                | State::Accepted
                 | State::Delivering
                 | State::Delivered
                 | State::Failing
@@ -665,17 +702,25 @@ fn settle(
     beginning: &Beginning,
     settlement: &Settlement,
 ) -> Result<(), Trouble> {
-    let verdict = match settlement.accepted {
-        Some(_) => State::Accepted,
-        None => State::Rejected,
+    let verdict = match settlement.outcome {
+        Outcome::Accepted(_) => State::Accepted,
+        Outcome::Held => State::Held,
+        Outcome::Rejected => State::Rejected,
     };
     let row = Known::place(change, beginning, verdict, settlement.decided_at)?;
     row.keep_whole(change, &settlement.whole)?;
-    row.destroy_raw(change)?;
+    if verdict == State::Held {
+        row.keep_raw_key(change, &beginning.raw_key)?;
+        row.keep_raw_lane(change, &settlement.whole.raw)?;
+    } else {
+        row.destroy_raw(change)?;
+    }
     let receipt = &settlement.receipt;
+    let decision = settlement.decision.as_ref();
     change.execute(
         "UPDATE submissions SET decided_at = :decided_at, data_rows = :rows,
-             errors_total = :errors_total, codes = :codes, receipt_base = :receipt_base
+             errors_total = :errors_total, codes = :codes, receipt_base = :receipt_base,
+             decision = :decision
          WHERE seq = :seq",
         named_params! {
             ":seq": row.seq,
@@ -684,10 +729,12 @@ fn settle(
             ":errors_total": signed(settlement.errors_total)?,
             ":codes": json(&settlement.codes)?,
             ":receipt_base": receipt.base,
+            ":decision": decision.map(|decision| &decision.reason),
         },
     )?;
+    // The receipt of a held file says so until the decision.
     change.execute(
-        "INSERT INTO receipts (submission, text, json, text_sig, json_sig)
+        "INSERT OR REPLACE INTO receipts (submission, text, json, text_sig, json_sig)
          VALUES (?1, ?2, ?3, ?4, ?5)",
         (
             row.seq,
@@ -697,26 +744,32 @@ fn settle(
             &receipt.json_sig,
         ),
     )?;
-    if let Some(older) = settlement.replaces {
-        replace(change, older, &beginning.partner)?;
-    }
     let mut detail = described(&settlement.whole);
     let mut add = |text: String| detail.push_str(&text);
-    if let Some(acceptance) = &settlement.accepted {
-        row.keep_acceptance(change, acceptance, settlement.decided_at)?;
-        add(format!(", {} rows", settlement.rows));
-        if let Some(known) = acceptance.known_as {
-            add(format!(", the same content as {}", known.short()));
+    let action = match &settlement.outcome {
+        Outcome::Accepted(acceptance) => {
+            row.keep_acceptance(change, acceptance, settlement.decided_at)?;
+            add(format!(", {} rows", settlement.rows));
+            if let Some(known) = acceptance.known_as {
+                add(format!(", the same content as {}", known.short()));
+            }
+            if let Some(older) = acceptance.replaces {
+                replace(change, older, &beginning.partner)?;
+                add(format!(", replaces {}", older.short()));
+            }
+            "accept"
         }
-        if let Some(older) = settlement.replaces {
-            add(format!(", replaces {}", older.short()));
-        }
-        return Known::audit(change, beginning, "accept", &detail);
-    }
-    if !settlement.codes.is_empty() {
+        Outcome::Held => "hold",
+        Outcome::Rejected => "reject",
+    };
+    if action != "accept" && !settlement.codes.is_empty() {
         add(format!(": {}", bare(&settlement.codes.join(" "))));
     }
-    Known::audit(change, beginning, "reject", &detail)
+    let Some(decision) = decision else {
+        return Known::audit(change, beginning, action, &detail);
+    };
+    add(format!(", because: {}", bare(&decision.reason)));
+    row.audit_act(change, beginning.id, &decision.actor, action, &detail)
 }
 
 /// Takes an earlier accepted submission of the same partner out of the listing.
@@ -733,6 +786,7 @@ fn replace(
         State::Receiving
         | State::Received
         | State::Interrupted
+        | State::Held
         | State::Rejected
         | State::Expired
         | State::Removed => false,
@@ -1093,30 +1147,36 @@ const DETAIL_CHARS_MAX: usize = 255;
 mod tests {
     use super::*;
     use crate::ledger::fixture::{
-        Desk, accepted, acme, at, beginning, content, digest, id, partial, rejected, whole,
+        Desk, acceptance, accepted, acme, at, beginning, content, digest, held, id, partial,
+        rejected, whole,
     };
 
-    const ALL: [State; 10] = State::ALL;
+    const ALL: [State; 11] = State::ALL;
 
     #[test]
     fn the_table_of_steps_allows_these_and_nothing_else() {
         use State::{
-            Accepted, Delivered, Delivering, Expired, Failing, Interrupted, Received, Receiving,
-            Rejected, Removed,
+            Accepted, Delivered, Delivering, Expired, Failing, Held, Interrupted, Received,
+            Receiving, Rejected, Removed,
         };
         let legal = [
             (None, Receiving),
             (None, Received),
             (None, Interrupted),
             (None, Accepted),
+            (None, Held),
             (None, Rejected),
             (Some(Receiving), Received),
             (Some(Receiving), Interrupted),
             (Some(Receiving), Accepted),
+            (Some(Receiving), Held),
             (Some(Receiving), Rejected),
             (Some(Receiving), Removed),
             (Some(Received), Accepted),
+            (Some(Received), Held),
             (Some(Received), Rejected),
+            (Some(Held), Accepted),
+            (Some(Held), Rejected),
             (Some(Interrupted), Receiving),
             (Some(Interrupted), Expired),
             (Some(Interrupted), Removed),
@@ -1138,7 +1198,7 @@ mod tests {
                 pairs += 1;
             }
         }
-        assert_eq!(pairs, 110);
+        assert_eq!(pairs, 132);
     }
 
     #[test]
@@ -1161,6 +1221,7 @@ mod tests {
             State::Accepted | State::Delivering | State::Delivered | State::Failing => {
                 ledger.settle(beginning(n), accepted(n)).await.unwrap();
             }
+            State::Held => ledger.settle(beginning(n), held(n)).await.unwrap(),
             State::Rejected => ledger.settle(beginning(n), rejected(n)).await.unwrap(),
         }
         match to {
@@ -1172,6 +1233,7 @@ mod tests {
             State::Receiving
             | State::Received
             | State::Interrupted
+            | State::Held
             | State::Accepted
             | State::Rejected => {}
         }
@@ -1189,6 +1251,7 @@ mod tests {
             State::Receiving
             | State::Received
             | State::Interrupted
+            | State::Held
             | State::Accepted
             | State::Delivering
             | State::Rejected
@@ -1205,7 +1268,7 @@ mod tests {
         let ledger = &desk.ledger;
         let mut n = 0;
         for from in ALL.map(Some).into_iter().chain([None]) {
-            for verb in 0..11 {
+            for verb in 0..12 {
                 n += 1;
                 bring(ledger, n, from).await;
                 let before = ledger.submission(id(n)).await.unwrap();
@@ -1238,7 +1301,8 @@ mod tests {
                         let done = ledger.failing(id(n), "503".to_owned(), at(9)).await;
                         (State::Failing, done)
                     }
-                    9 => (State::Expired, ledger.expire(id(n)).await),
+                    9 => (State::Held, ledger.settle(beginning(n), held(n)).await),
+                    10 => (State::Expired, ledger.expire(id(n)).await),
                     _ => (State::Removed, ledger.remove(id(n)).await),
                 };
                 let fits_verb = match verb {
@@ -1270,7 +1334,8 @@ mod tests {
             bring(&desk.ledger, n, Some(state)).await;
             let is_settled = matches!(
                 state,
-                State::Accepted
+                State::Held
+                    | State::Accepted
                     | State::Delivering
                     | State::Delivered
                     | State::Failing
@@ -1330,6 +1395,7 @@ mod tests {
             replaced: false,
             hidden: false,
             closed: false,
+            decision: None,
         }
     }
 
@@ -1390,7 +1456,7 @@ mod tests {
         is.raw = Some(all.raw);
         expect(is.clone()).await;
 
-        let verdict = accepted(1);
+        let mut verdict = accepted(1);
         desk.ledger.settle(again, verdict.clone()).await.unwrap();
         is.state = State::Accepted;
         is.decided_at = Some(at(4));
@@ -1400,7 +1466,7 @@ mod tests {
         is.raw_key = None;
         is.raw = None;
         is.receipt_base = Some(verdict.receipt.base.clone());
-        let acceptance = verdict.accepted.unwrap();
+        let acceptance = acceptance(&mut verdict).clone();
         is.out_key.clone_from(&acceptance.out_key);
         is.out.clone_from(&acceptance.out);
         is.out_digest = Some(content([8; 32]));
@@ -1466,14 +1532,57 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_held_file_keeps_key_and_bytes_until_the_decision_and_then_loses_them() {
+        for (n, mut verdict) in [(1, accepted(1)), (2, rejected(2))] {
+            let desk = Desk::new();
+            desk.ledger.settle(beginning(n), held(n)).await.unwrap();
+            let found = desk.ledger.submission(id(n)).await.unwrap().unwrap();
+            assert_eq!(found.state, State::Held);
+            assert_eq!(found.raw_key, Some(beginning(n).raw_key));
+            assert_eq!(found.raw, Some(whole(n).raw));
+            assert_eq!(
+                desk.ledger.stale(State::Held, at(99)).await.unwrap(),
+                [id(n)]
+            );
+            assert_eq!(
+                desk.ledger.spooled().await.unwrap(),
+                [(acme(), 2000 + u64::from(n))]
+            );
+            verdict.decision = Some(Decision {
+                actor: "j.doe".to_owned(),
+                reason: "ticket 5512".to_owned(),
+            });
+            verdict.receipt.text = b"decided\r\n".to_vec();
+            desk.ledger.settle(beginning(n), verdict).await.unwrap();
+            let found = desk.ledger.submission(id(n)).await.unwrap().unwrap();
+            assert_eq!((found.raw_key, found.raw), (None, None));
+            assert_eq!(found.decision.as_deref(), Some("ticket 5512"));
+            let text = desk.ledger.receipt(&acme(), id(n), Document::Text).await;
+            assert_eq!(text.unwrap(), Some(b"decided\r\n".to_vec()));
+            let record = desk
+                .ledger
+                .audit_after(None, 1)
+                .await
+                .unwrap()
+                .pop()
+                .unwrap();
+            assert_eq!(record.act.actor, "j.doe");
+            assert!(
+                record.act.detail.contains("because: ticket 5512"),
+                "{record:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn content_known_already_is_delivered_at_once() {
         let desk = Desk::new();
         desk.ledger.settle(beginning(1), accepted(1)).await.unwrap();
         let mut same = accepted(2);
-        let acceptance = same.accepted.as_mut().unwrap();
-        acceptance.out_key = None;
-        acceptance.out = None;
-        acceptance.known_as = Some(id(1));
+        let changed = acceptance(&mut same);
+        changed.out_key = None;
+        changed.out = None;
+        changed.known_as = Some(id(1));
         desk.ledger
             .settle(beginning(2), same.clone())
             .await
@@ -1486,7 +1595,7 @@ mod tests {
         );
         assert!(desk.ledger.deliver(id(2)).await.is_err());
         // Known as something that is not there: refused whole.
-        same.accepted.as_mut().unwrap().known_as = Some(id(98));
+        acceptance(&mut same).known_as = Some(id(98));
         assert!(desk.ledger.settle(beginning(3), same).await.is_err());
         assert_eq!(desk.ledger.submission(id(3)).await.unwrap(), None);
     }
@@ -1499,7 +1608,7 @@ mod tests {
         ledger.settle(beginning(2), rejected(2)).await.unwrap();
         let mut newer = accepted(3);
         for wrong in [2, 77] {
-            newer.replaces = Some(id(wrong));
+            acceptance(&mut newer).replaces = Some(id(wrong));
             let refused = ledger.settle(beginning(3), newer.clone()).await;
             assert!(
                 matches!(refused, Err(LedgerFault::IllegalStep { .. })),
@@ -1508,7 +1617,7 @@ mod tests {
         }
         let mut foreign = beginning(3);
         foreign.partner = PartnerId::parse("globex").unwrap();
-        newer.replaces = Some(id(1));
+        acceptance(&mut newer).replaces = Some(id(1));
         assert!(ledger.settle(foreign, newer.clone()).await.is_err());
         assert!(!ledger.submission(id(1)).await.unwrap().unwrap().replaced);
         ledger.settle(beginning(3), newer).await.unwrap();
@@ -1556,7 +1665,7 @@ mod tests {
                 }
                 _ => {
                     let mut verdict = accepted(n);
-                    let acceptance = verdict.accepted.as_mut().unwrap();
+                    let acceptance = acceptance(&mut verdict);
                     acceptance.out_key = Some(b"KEY-CANARY".to_vec());
                     acceptance.out.as_mut().unwrap().inline = Some(b"RAW-CANARY".repeat(3000));
                     ledger.resume(beginning.clone()).await.unwrap();

@@ -510,7 +510,7 @@ pub(super) fn execute_cached(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::fixture::{Desk, accepted, beginning, id, partial};
+    use crate::ledger::fixture::{Desk, acceptance, accepted, beginning, id, partial};
 
     fn act() -> Act {
         Act {
@@ -555,7 +555,7 @@ mod tests {
         };
         pages(1).await.unwrap();
         let mut big = accepted(1);
-        big.accepted.as_mut().unwrap().out.as_mut().unwrap().inline = Some(vec![7; 60_000]);
+        acceptance(&mut big).out.as_mut().unwrap().inline = Some(vec![7; 60_000]);
         let full = desk
             .ledger
             .settle(beginning(1), big.clone())

@@ -9,7 +9,7 @@ use std::fmt::Display;
 
 use crate::policy::contract::{
     Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, Keep, Kind, MissingColumns,
-    Schema, TextFormat, TokenKind, TokenRule,
+    OnFinding, Schema, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
 use crate::policy::text::human_size;
@@ -273,6 +273,18 @@ fn feeds(old: &Feed, new: &Feed, lines: &mut Lines) {
 }
 
 fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
+    let finding = match new.on_finding {
+        OnFinding::Hold if old.on_finding == OnFinding::Reject => Effect::Widening,
+        OnFinding::Hold | OnFinding::Reject => Effect::Narrowing,
+        OnFinding::Split => Effect::Widening,
+    };
+    lines.value(
+        "on_finding",
+        &old.on_finding,
+        &new.on_finding,
+        finding,
+        word,
+    );
     let bom = if new.bom == Bom::Strip {
         Effect::Widening
     } else {
@@ -401,7 +413,8 @@ fn schemas(old: &Schema, new: &Schema, lines: &mut Lines) {
     );
     let missing = match new.missing_columns {
         MissingColumns::Null => Effect::Widening,
-        MissingColumns::Reject => Effect::Narrowing,
+        MissingColumns::Hold if old.missing_columns == MissingColumns::Reject => Effect::Widening,
+        MissingColumns::Hold | MissingColumns::Reject => Effect::Narrowing,
     };
     lines.value(
         "missing_columns",
@@ -516,7 +529,7 @@ fn all_columns(old: &Schema, new: &Schema, lines: &mut Lines) {
 fn removal(new: &Schema, column: &Column) -> Effect {
     match new.extra_columns {
         ExtraColumns::Keep if column.token.is_some() => Effect::Breaking,
-        ExtraColumns::Reject => Effect::Narrowing,
+        ExtraColumns::Hold | ExtraColumns::Reject => Effect::Narrowing,
         ExtraColumns::Drop | ExtraColumns::Keep => Effect::Unclear,
     }
 }

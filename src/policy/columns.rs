@@ -113,8 +113,8 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
     let header_match = table
         .word("header_match", HEADER_MATCH, &[], notes)
         .map_or(HeaderMatch::Exact, Spanned::into_inner);
-    let extra_columns = table.word("extra_columns", EXTRA_COLUMNS, &["hold"], notes);
-    let missing_columns = table.word("missing_columns", MISSING_COLUMNS, &["hold"], notes);
+    let extra_columns = table.word("extra_columns", EXTRA_COLUMNS, &[], notes);
+    let missing_columns = table.word("missing_columns", MISSING_COLUMNS, &[], notes);
     let missing_values = missing_values(table, notes);
     let rows_min = table.count("min_rows", 0..=u64::MAX, notes);
     let drafts = columns(table, notes);
@@ -194,11 +194,13 @@ const HEADER_MATCH: &[(&str, HeaderMatch)] = &[
 ];
 const EXTRA_COLUMNS: &[(&str, ExtraColumns)] = &[
     ("reject", ExtraColumns::Reject),
+    ("hold", ExtraColumns::Hold),
     ("drop", ExtraColumns::Drop),
     ("keep", ExtraColumns::Keep),
 ];
 const MISSING_COLUMNS: &[(&str, MissingColumns)] = &[
     ("reject", MissingColumns::Reject),
+    ("hold", MissingColumns::Hold),
     ("null", MissingColumns::Null),
 ];
 

@@ -13,11 +13,12 @@ use toml::de::{DeTable, DeValue};
 
 use crate::policy::columns::{self, Outline};
 use crate::policy::contract::{
-    Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, Schema, Trailer,
+    Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, OnFinding,
+    Schema, Trailer,
 };
 use crate::policy::feed::{
-    Expect, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
-    SameContent, SameName,
+    Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy, SameContent,
+    SameName,
 };
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
@@ -27,6 +28,7 @@ use crate::terms::digest::DigestKind;
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, StoreName};
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
+use crate::terms::verdict::Verdict;
 
 const ROOT_KEYS: Keys = Keys {
     here: &["version", "partner", "access", "feed"],
@@ -620,7 +622,7 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
     let tests = tests(table, pattern.as_ref(), notes);
     let example = tests
         .iter()
-        .filter(|test| test.test.expect == Expect::Accepted)
+        .filter(|test| test.test.expect == Verdict::Accepted)
         .map(|test| name_of(&test.test).to_owned())
         .find(|name| pattern.as_ref().is_some_and(|p| p.regex.is_match(name)));
     let pattern = pattern?;
@@ -683,7 +685,6 @@ fn key(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> O
 
 /// Keys of the language whose other values come later: nothing is stored of them.
 fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
-    table.word("on_finding", &[("reject", ())], &["hold", "split"], notes);
     table.word(
         "completeness",
         &[("close", ())],
@@ -745,7 +746,10 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         ("bzip2", Compression::Bzip2),
         ("zip", Compression::Zip),
     ];
+    const ON_FINDING: &[(&str, OnFinding)] =
+        &[("reject", OnFinding::Reject), ("hold", OnFinding::Hold)];
     let before = notes.errors();
+    let on_finding = table.word("on_finding", ON_FINDING, &["split"], notes);
     table.words("encoding", &[("utf-8", ())], ENCODINGS_LATER, notes);
     let bom = table.word(
         "bom",
@@ -777,6 +781,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         format,
         schema,
         trailer,
+        on_finding: on_finding.map_or(OnFinding::Reject, Spanned::into_inner),
     })
 }
 
@@ -1100,9 +1105,10 @@ fn tests(feed: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> 
 }
 
 fn test(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> Option<Test> {
-    const VERDICTS: &[(&str, Expect)] = &[
-        ("accepted", Expect::Accepted),
-        ("rejected", Expect::Rejected),
+    const VERDICTS: &[(&str, Verdict)] = &[
+        ("accepted", Verdict::Accepted),
+        ("held", Verdict::Held),
+        ("rejected", Verdict::Rejected),
     ];
     let file = table.need_text("file", "file = \"acme/orders_20261120.csv\"", notes);
     if let Some(file) = &file {
@@ -1110,7 +1116,7 @@ fn test(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> 
     }
     let name = table.text("as", notes);
     table.need_text("expect", "expect = \"accepted\"", notes)?;
-    let expect = table.word("expect", VERDICTS, &["held"], notes);
+    let expect = table.word("expect", VERDICTS, &[], notes);
     let codes = table
         .texts("codes", notes)
         .map_or_else(Vec::new, Spanned::into_inner);
@@ -1170,7 +1176,7 @@ fn check_test_path(file: &Spanned<&str>, notes: &mut Notes<'_>) {
     }
 }
 
-fn check_code(code: &Spanned<&str>, expect: Option<Expect>, notes: &mut Notes<'_>) {
+fn check_code(code: &Spanned<&str>, expect: Option<Verdict>, notes: &mut Notes<'_>) {
     match Code::find(code.get_ref()) {
         None => {
             let known = Code::ALL.map(Code::as_str);
@@ -1184,7 +1190,7 @@ fn check_code(code: &Spanned<&str>, expect: Option<Expect>, notes: &mut Notes<'_
                 .under("sallyport help codes lists them")
                 .perhaps(near);
         }
-        Some(found) if expect == Some(Expect::Accepted) && !found.is_warning() => {
+        Some(found) if expect == Some(Verdict::Accepted) && !found.is_warning() => {
             notes
                 .error(
                     codes::POLICY_CONFLICT,

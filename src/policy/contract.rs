@@ -28,6 +28,20 @@ pub struct Contract {
     pub schema: Option<Schema>,
     /// A trailer line with control totals.
     pub trailer: Option<Trailer>,
+    /// What a finding does to the file.
+    pub on_finding: OnFinding,
+}
+
+/// What a finding that inspection makes does to the file. Two are for their own key of the policy
+/// to decide: [`ExtraColumns::Hold`] and [`MissingColumns::Hold`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFinding {
+    /// A person decides.
+    Hold,
+    /// The file is refused.
+    Reject,
+    /// Rows with a fault are left out; any other finding refuses the file.
+    Split,
 }
 
 /// Character encodings taken. More come with later contracts.
@@ -163,6 +177,8 @@ pub enum HeaderMatch {
 pub enum ExtraColumns {
     /// Left out of the output.
     Drop,
+    /// A finding that a person decides about; left out when they say yes.
+    Hold,
     /// Copied to the output unchecked; policy must ask for it by name.
     Keep,
     /// A finding.
@@ -172,6 +188,8 @@ pub enum ExtraColumns {
 /// What a column the file does not have means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MissingColumns {
+    /// A finding that a person decides about, and `Null` when they say yes.
+    Hold,
     /// Every cell is null; a finding all the same for a required or tokenized column.
     Null,
     /// A finding.
@@ -339,6 +357,23 @@ pub struct Trailer {
 // === impl Contract ===
 
 impl Contract {
+    /// The same contract for a file that a person looked at and released: what only holds a file is
+    /// no finding any more, and rows with a fault are left out.
+    #[must_use]
+    pub fn released(&self) -> Self {
+        let mut released = self.clone();
+        released.on_finding = OnFinding::Split;
+        if let Some(schema) = &mut released.schema {
+            if schema.extra_columns == ExtraColumns::Hold {
+                schema.extra_columns = ExtraColumns::Drop;
+            }
+            if schema.missing_columns == MissingColumns::Hold {
+                schema.missing_columns = MissingColumns::Null;
+            }
+        }
+        released
+    }
+
     /// What is delivered are the bytes as sent, and nothing of them is looked at.
     #[must_use]
     pub fn passes_through(&self) -> bool {

@@ -3,7 +3,7 @@
 
 use crate::policy::contract::{
     Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, Keep, Kind, MissingColumns, Newline, Schema, TextFormat, TokenKind,
+    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat, TokenKind,
 };
 use crate::policy::feed::{Feed, SameContent, SameName};
 use crate::policy::text::human_size;
@@ -189,6 +189,12 @@ fn again_words(feed: &Feed) -> String {
 
 fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
     page.entry("Rows", &format!("{} at least", schema.rows_min));
+    let finding = match contract.on_finding {
+        OnFinding::Hold => "a person decides about the whole file",
+        OnFinding::Reject => "the whole file is refused",
+        OnFinding::Split => "bad rows are left out, and the receipt names them",
+    };
+    page.entry("Errors", finding);
     if !schema.primary_key.is_empty() {
         let names: Vec<&str> = schema
             .primary_key
@@ -278,10 +284,12 @@ fn columns_words(contract: &Contract, schema: &Schema) -> String {
     };
     let extra = match schema.extra_columns {
         ExtraColumns::Drop => "; other columns are left out",
+        ExtraColumns::Hold => "; a person decides about other columns",
         ExtraColumns::Keep => "; other columns are passed on",
         ExtraColumns::Reject => "",
     };
     let missing = match schema.missing_columns {
+        MissingColumns::Hold => "; a person decides about a column that is not there",
         MissingColumns::Null => "; a column that is not there counts as empty",
         MissingColumns::Reject => "",
     };

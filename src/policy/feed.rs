@@ -11,6 +11,7 @@ use crate::policy::contract::Contract;
 use crate::terms::digest::DigestKind;
 use crate::terms::ids::{FeedId, PartnerId, StoreName, SubmissionId};
 use crate::terms::path::VirtualPath;
+use crate::terms::verdict::Verdict;
 
 /// All rules for one partner; immutable, hashed.
 #[derive(Clone, Debug)]
@@ -143,19 +144,10 @@ pub struct FeedTest {
     pub file: String,
     /// The name to pretend; the file's own otherwise.
     pub name: Option<String>,
-    /// `accepted` or `rejected`.
-    pub expect: Expect,
+    /// The verdict it must get.
+    pub expect: Verdict,
     /// Codes that must occur, exactly these; empty: not looked at.
     pub codes: Vec<String>,
-}
-
-/// The expected verdict of a test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// No finding.
-    Accepted,
-    /// At least one.
-    Rejected,
 }
 
 /// `acme/orders/day={day}/{submission}.csv`, taken apart.

@@ -16,17 +16,7 @@ use prometheus_client::registry::Registry;
 
 use crate::terms::clock::Timestamp;
 use crate::terms::ids::{FeedId, PartnerId};
-
-/// A verdict, as a label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VerdictLabel {
-    /// `accepted`
-    Accepted,
-    /// `held`
-    Held,
-    /// `rejected`
-    Rejected,
-}
+use crate::terms::verdict::Verdict;
 
 /// How a file came in, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,16 +183,6 @@ struct ByState {
 
 // === impl labels ===
 
-impl VerdictLabel {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "accepted",
-            Self::Held => "held",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
 impl Channel {
     fn as_str(self) -> &'static str {
         match self {
@@ -342,7 +322,7 @@ impl Metrics {
     }
 
     /// One file has its verdict.
-    pub fn submission_settled(&self, partner: &PartnerId, feed: &FeedId, verdict: VerdictLabel) {
+    pub fn submission_settled(&self, partner: &PartnerId, feed: &FeedId, verdict: Verdict) {
         let labels = ByVerdict {
             partner: partner.to_string(),
             feed: feed.to_string(),
@@ -583,7 +563,7 @@ mod tests {
             FeedId::parse("orders").unwrap(),
         );
         let metrics = Metrics::new();
-        metrics.submission_settled(&partner, &feed, VerdictLabel::Rejected);
+        metrics.submission_settled(&partner, &feed, Verdict::Rejected);
         metrics.bytes_received(&partner, Channel::Sftp, 386);
         metrics.rows_checked(&partner, &feed, 1, 3);
         metrics.verdict_waited(Channel::Sftp, 20_000);

@@ -18,7 +18,6 @@ use ring::rand::{SecureRandom, SystemRandom};
 pub use crate::telemetry::lines::{BLOCK_FIELD, init_logging};
 pub use crate::telemetry::metrics::{
     AuthMethod, AuthResult, Channel, ConnectionResult, Limit, Metrics, SessionCount, SessionKind,
-    VerdictLabel,
 };
 use crate::terms::clock::{Clock, Timestamp};
 
@@ -78,6 +77,8 @@ pub enum Event {
     KeyRevoked,
     /// The ledger cannot be written.
     LedgerFailed,
+    /// Somebody released or rejected a held file.
+    QuarantineDecided,
     /// A session ended.
     SessionClosed,
     /// A login was refused.
@@ -198,6 +199,7 @@ impl Event {
             Self::KeyRefused => "key.refused",
             Self::KeyRevoked => "key.revoked",
             Self::LedgerFailed => "ledger.failed",
+            Self::QuarantineDecided => "quarantine.decided",
             Self::SessionClosed => "session.closed",
             Self::SessionDenied => "session.denied",
             Self::SessionOpened => "session.opened",

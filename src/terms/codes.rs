@@ -822,6 +822,20 @@ command_codes! {
         "Look into the kernel log.";
     "runtime": "the operating system gives no threads",
         "Check the limits of this user (ulimit -u).";
+    "quarantine.failed": "the gateway could not decide about a held file",
+        "It stays held; the gateway's log says why. Try again.";
+    "quarantine.faulty": "a held file cannot be forwarded as it is",
+        "What is listed refuses the whole file. Change the policy, or reject it.";
+    "quarantine.in-use": "the path of a held file is in use",
+        "Its partner is sending a file of that name. Try again when that is over.";
+    "quarantine.newer": "a newer file of the same name was accepted",
+        "Released, the old one would stand before the new one. Reject it.";
+    "quarantine.no-reason": "a decision without a reason",
+        "Add --reason TEXT; it goes to the audit log and into the partner's receipt.";
+    "quarantine.not-held": "the submission is not held",
+        "Perhaps somebody was faster: sallyport submission show ID";
+    "quarantine.other-policy": "another version of the policy is in force",
+        "`sallyport status` says whether a change was refused; name the one in force.";
     "serve.folder": "a folder the gateway needs cannot be made or is not one",
         "state_dir must be a folder the gateway's user may write to.";
     "serve.incomplete": "the configuration names too little to start",

@@ -211,6 +211,8 @@ pub const FOLDERS_REMEMBERED_MAX: usize = 1000;
 pub const REJECTED_STAT_SECS: u64 = 15 * 60;
 /// How long an interrupted submission can be resumed, seconds.
 pub const PARTIAL_TTL_SECS: u64 = 48 * 3600;
+/// How long a held file waits for a decision before it is rejected, seconds.
+pub const QUARANTINE_TTL_SECS: u64 = 30 * 24 * 3600;
 /// How long receipts are listed, seconds.
 pub const RECEIPTS_TTL_SECS: u64 = 90 * 24 * 3600;
 /// Raw bytes of all partners in the spool, bytes (200 GB).

@@ -21,6 +21,7 @@ mod malformed;
 mod own_client;
 mod pipelined;
 mod preauth;
+mod quarantine;
 mod readme;
 mod recover;
 mod reload;
@@ -62,6 +63,7 @@ fn main() {
         recover::TESTS,
         reload::TESTS,
         requests::TESTS,
+        quarantine::TESTS,
         semantics::TESTS,
         shares::TESTS,
         upload::TESTS,

@@ -1,0 +1,314 @@
+//! Held files and the word of the person who decides: released, rejected, or rejected by time.
+//!
+//! A release inspects the file again, under the policy now in force and the contract as it is for a
+//! released file ([`Contract::released`]): rows that still have a fault are left out, and whatever
+//! refuses the file as a whole still does. A rejection only writes the receipt again.
+//!
+//! [`Contract::released`]: crate::policy::contract::Contract::released
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::authority::places::Area;
+use crate::inspect::report::Report;
+use crate::intake::receipt::{Facts, finding_lines, report_of};
+use crate::intake::recover::{RecoverFault, beginning_of};
+use crate::intake::settle::{Case, codes_of};
+use crate::intake::{Intake, micros};
+use crate::ledger::LedgerFault;
+use crate::ledger::submissions::{Decision, Document, Outcome, Row, Settlement, State, Whole};
+use crate::policy::feed::Feed;
+use crate::telemetry::Event;
+use crate::terms::clock::Timestamp;
+use crate::terms::ids::SubmissionId;
+use crate::terms::verdict::Verdict;
+
+/// What a release does, or would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The version of the policy it was inspected under.
+    pub policy_version: u32,
+    /// Rows of the file.
+    pub rows: u64,
+    /// Rows with a fault, which are left out.
+    pub rows_left_out: u64,
+    /// What is still found, for people.
+    pub findings: Vec<String>,
+}
+
+/// Why a held file was not decided about.
+#[derive(Debug, thiserror::Error)]
+pub enum DecideFault {
+    /// It cannot be forwarded by anybody's word.
+    #[error("it cannot be released under policy version {policy_version}")]
+    Faulty {
+        /// The version it was inspected under.
+        policy_version: u32,
+        /// What was found.
+        findings: Vec<String>,
+    },
+    /// Its path is in use.
+    #[error("its partner is sending a file of this name now; try again when that is over")]
+    InUse,
+    /// A newer file of the same name was accepted.
+    #[error("a newer file of this name was accepted as {short} on {}", at.to_human())]
+    Newer {
+        /// The newer one's short id.
+        short: String,
+        /// When it was accepted.
+        at: Timestamp,
+    },
+    /// It is in another state.
+    #[error("it is not held but {0}")]
+    NotHeld(State),
+    /// There is none of this id.
+    #[error("there is no such submission")]
+    Nothing,
+    /// Another version of the policy is in force.
+    #[error("policy version {running} is in force, not {wanted}")]
+    OtherPolicy {
+        /// In force.
+        running: u32,
+        /// Asked for.
+        wanted: u32,
+    },
+    /// The gateway itself failed; it stays held.
+    #[error("{0}")]
+    Ours(String),
+}
+
+// === impl Intake ===
+
+impl Intake {
+    /// Forwards a held file on a person's word. `as_policy`: only under this version of the policy.
+    /// With `is_dry` everything is looked at and nothing done.
+    ///
+    /// # Errors
+    /// [`DecideFault`]; the file stays held.
+    pub async fn release(
+        &self,
+        id: SubmissionId,
+        decision: Decision,
+        as_policy: Option<u32>,
+        is_dry: bool,
+    ) -> Result<Release, DecideFault> {
+        let intake = self.clone();
+        self.through(async move { intake.try_release(id, decision, as_policy, is_dry).await })
+            .await
+    }
+
+    /// Refuses a held file; the partner reads why in the receipt. Its bytes are destroyed.
+    ///
+    /// # Errors
+    /// [`DecideFault`]; the file stays held.
+    pub async fn reject(&self, id: SubmissionId, decision: Decision) -> Result<(), DecideFault> {
+        let intake = self.clone();
+        self.through(async move { intake.try_reject(id, decision).await })
+            .await
+    }
+
+    /// Refuses held files that nobody has decided about in time.
+    ///
+    /// # Errors
+    /// The ledger; single rows that fail are logged and tried again.
+    pub(super) async fn purge(&self) -> Result<(), LedgerFault> {
+        let ttl = self.0.spool_config.quarantine_ttl_secs;
+        let before = self.now().plus_micros(-micros(ttl));
+        for id in self.0.ledger.stale(State::Held, before).await? {
+            let decision = Decision {
+                actor: "system".to_owned(),
+                reason: format!("nobody decided within {} days", ttl.div_ceil(86_400)),
+            };
+            match self.try_reject(id, decision).await {
+                Ok(()) | Err(DecideFault::InUse | DecideFault::NotHeld(_)) => {}
+                Err(fault) => {
+                    tracing::error!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, %fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Does it to the end, although the one who asked may go away.
+    async fn through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, DecideFault>> + Send + 'static,
+    ) -> Result<T, DecideFault> {
+        let (tell, told) = oneshot::channel();
+        self.0
+            .tasks
+            .spawn(async move { drop(tell.send(work.await)) });
+        let ended = || DecideFault::Ours("the gateway is stopping".to_owned());
+        told.await.map_err(|_| ended())?
+    }
+
+    async fn try_release(
+        &self,
+        id: SubmissionId,
+        decision: Decision,
+        as_policy: Option<u32>,
+        is_dry: bool,
+    ) -> Result<Release, DecideFault> {
+        let (row, _hold) = self.held(id).await?;
+        let newer = self
+            .0
+            .ledger
+            .accepted_at(&row.partner, &row.path, row.opened_at)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        if let Some(newer) = newer.filter(|newer| newer.opened_at > row.opened_at) {
+            return Err(DecideFault::Newer {
+                short: newer.id.short(),
+                at: newer.decided_at.unwrap_or(newer.opened_at),
+            });
+        }
+        let released = |feed: &Arc<Feed>| {
+            Arc::new(Feed {
+                contract: Arc::new(feed.contract.released()),
+                ..(**feed).clone()
+            })
+        };
+        let (case, reader) = self
+            .reopen(&row, released)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        let policy_version = case.policy.version;
+        if let Some(wanted) = as_policy.filter(|wanted| *wanted != policy_version) {
+            let running = policy_version;
+            return Err(DecideFault::OtherPolicy { running, wanted });
+        }
+        let looked = self
+            .look(&case, reader)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        let (inspected, digest) = looked;
+        let report = &inspected.report;
+        let findings = finding_lines(&report.findings);
+        if report.verdict != Verdict::Accepted {
+            return Err(DecideFault::Faulty {
+                policy_version,
+                findings,
+            });
+        }
+        let release = Release {
+            policy_version,
+            rows: report.rows,
+            rows_left_out: report.rows_with_errors,
+            findings,
+        };
+        if is_dry {
+            self.unlink_after(&case.beginning, Some(crate::seal::Lane::Raw), true)
+                .await;
+            return Ok(release);
+        }
+        let case = Case {
+            decision: Some(decision),
+            ..case
+        };
+        let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
+        let settled = self.settle(case, inspected, digest, &mut share).await;
+        if let Some(share) = share {
+            share.leave(row.bytes);
+        }
+        match settled {
+            Ok(_) => Ok(release),
+            Err(refusal) => Err(DecideFault::Ours(refusal.text)),
+        }
+    }
+
+    async fn try_reject(&self, id: SubmissionId, decision: Decision) -> Result<(), DecideFault> {
+        let (row, _hold) = self.held(id).await?;
+        let ledger = &self.0.ledger;
+        let json = ledger
+            .receipt(&row.partner, id, Document::Json)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        let mut report = json.and_then(|json| report_of(&json)).unwrap_or_default();
+        report.verdict = Verdict::Rejected;
+        let missing = || DecideFault::Ours("its row lacks key, lane or digest".to_owned());
+        let (Some(wrapped), Some(raw), Some(digest)) =
+            (row.raw_key.clone(), row.raw.clone(), row.digest)
+        else {
+            return Err(missing());
+        };
+        let beginning = beginning_of(&row, wrapped);
+        let policy = self.0.authority.policy(&row.partner);
+        let received_at = row.received_at.unwrap_or(row.opened_at);
+        let decided_at = self.now();
+        let receipt = self.documents(&Facts {
+            instance: self.0.instance.as_str(),
+            help: policy.as_ref().and_then(|policy| policy.help.as_deref()),
+            beginning: &beginning,
+            bytes: row.bytes,
+            digest,
+            received_at,
+            decided_at,
+            report: &report,
+            known_as: None,
+            area: Area::of(&row.path),
+            verdict: Verdict::Rejected,
+            decision: Some(&decision.reason),
+        });
+        let settlement = Settlement {
+            whole: Whole {
+                digest,
+                raw,
+                mtime: row.mtime,
+                received_at,
+            },
+            decided_at,
+            rows: report.rows,
+            errors_total: report.errors_total(),
+            codes: codes_of(&report),
+            receipt,
+            outcome: Outcome::Rejected,
+            decision: Some(decision.clone()),
+        };
+        ledger
+            .settle(beginning.clone(), settlement)
+            .await
+            .map_err(|fault| ours(&fault))?;
+        self.0.quota.give_back(&row.partner, row.bytes);
+        self.unlink_after(&beginning, None, true).await;
+        self.account_decided(&row, &report, &decision);
+        Ok(())
+    }
+
+    fn account_decided(&self, row: &Row, report: &Report, decision: &Decision) {
+        let (partner, feed) = (&row.partner, &row.feed);
+        let metrics = &self.0.metrics;
+        metrics.submission_settled(partner, feed, Verdict::Rejected);
+        tracing::info!(
+            event = Event::SubmissionSettled.as_str(),
+            instance = %self.0.instance,
+            submission = %row.id,
+            partner = %partner,
+            feed = %feed,
+            verdict = Verdict::Rejected.as_str(),
+            errors = report.errors_total(),
+            decided_by = %decision.actor,
+        );
+    }
+
+    /// A held row, with its path kept from everybody else.
+    async fn held(
+        &self,
+        id: SubmissionId,
+    ) -> Result<(Row, crate::intake::hold::Hold), DecideFault> {
+        match self.claim(id, State::Held).await {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => match self.0.ledger.submission(id).await {
+                Ok(Some(row)) => Err(DecideFault::NotHeld(row.state)),
+                Ok(None) => Err(DecideFault::Nothing),
+                Err(fault) => Err(ours(&fault)),
+            },
+            Err(RecoverFault::Refused(_)) => Err(DecideFault::InUse),
+            Err(fault) => Err(ours(&fault)),
+        }
+    }
+}
+
+fn ours(fault: &dyn std::fmt::Display) -> DecideFault {
+    DecideFault::Ours(fault.to_string())
+}

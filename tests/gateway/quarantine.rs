@@ -1,0 +1,323 @@
+//! Files that wait for a person: held, released, rejected, forgotten.
+
+use std::fs;
+use std::path::Path;
+
+use crate::harness::raw::{self, RawSftp, string};
+use crate::harness::{Gateway, Verdict, files_below, orders, pause};
+use crate::{Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a shorter file written over a longer one without truncation is held until a person decides",
+        Needs::OpenSsh,
+        stale_tail,
+    ),
+    (
+        "a new column is held, survives kill -9, and is left out when it is released",
+        Needs::OpenSsh,
+        new_column,
+    ),
+    (
+        "of a released file with bad rows the good ones are delivered, and the receipt names the others",
+        Needs::OpenSsh,
+        bad_rows,
+    ),
+    (
+        "a rejected held file leaves its reason in the receipt and nothing in the spool",
+        Needs::OpenSsh,
+        rejected,
+    ),
+    (
+        "what nobody decides about is rejected when its time is over",
+        Needs::OpenSsh,
+        forgotten,
+    ),
+];
+
+/// WRITE, CREATE.
+const PATCH: u32 = 0x02 | 0x08;
+
+/// Puts a line under a table of acme's policy.
+fn under(home: &Path, table: &str, line: &str) -> Verdict {
+    let path = home.join("policies/acme.toml");
+    let text = fs::read_to_string(&path)?;
+    let key = line.split('=').next().unwrap_or_default();
+    let kept: Vec<&str> = text.lines().filter(|l| !l.starts_with(key)).collect();
+    let kept = kept.join("\n") + "\n";
+    let changed = kept.replacen(&format!("{table}\n"), &format!("{table}\n{line}\n"), 1);
+    assert_ne!(kept, changed, "no {table} in {kept}");
+    Ok(fs::write(path, changed)?)
+}
+
+/// Sends a file that is held; its short id.
+fn put_held(gateway: &Gateway, name: &str, text: &str) -> Result<String, crate::harness::Failed> {
+    let file = gateway.local(name, text)?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", file.display()))?
+        .expect_code(0)?
+        .expect_stderr(&format!("HELD {name}"))?;
+    gateway.wait_state(name, "held")?;
+    let items = gateway.submissions()?;
+    let item = items.iter().find(|item| item["file"] == name);
+    let short = item.and_then(|item| item["short"].as_str());
+    Ok(short.unwrap_or_default().to_owned())
+}
+
+fn spool_files(gateway: &Gateway) -> Result<usize, crate::harness::Failed> {
+    Ok(files_below(&gateway.home().join("state/spool"))?.len())
+}
+
+fn only_object(gateway: &Gateway) -> Result<String, crate::harness::Failed> {
+    let objects = gateway.objects()?;
+    let [(_, object)] = objects.as_slice() else {
+        return Err(format!("{} objects", objects.len()).into());
+    };
+    Ok(String::from_utf8_lossy(object).into_owned())
+}
+
+fn receipt(gateway: &Gateway, base: &str) -> Result<String, crate::harness::Failed> {
+    let to = gateway.scratch().join("receipt.txt");
+    let get = format!("get /receipts/{base}.txt {}\n", to.display());
+    gateway.sftp(&get)?.expect_code(0)?;
+    Ok(fs::read_to_string(to)?)
+}
+
+fn stale_tail() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261104.csv";
+    let file = gateway.local("orders_20261104.csv", orders(40))?;
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(0)?;
+    gateway.wait_state("orders_20261104.csv", "delivered")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    let fields = [
+        &handle[..],
+        &0_u64.to_be_bytes(),
+        &string(orders(3).as_bytes()),
+    ];
+    assert_eq!(sftp.ask(raw::WRITE, &fields)?.status()?, 0);
+    assert_eq!(sftp.ask(raw::CLOSE, &[&handle])?.status()?, 0);
+    let items = gateway.submissions()?;
+    let held = &items[0];
+    assert_eq!(
+        (&held["state"], &held["verdict"], &held["codes"][0]),
+        (&"held".into(), &"held".into(), &"incomplete".into()),
+        "{held}"
+    );
+    // It is there, and nobody may touch it yet.
+    let listed = gateway.sftp("ls -ln inbox\n")?.expect_code(0)?;
+    assert!(listed.stdout.contains("-r--------"), "{listed:?}");
+    let short = held["short"].as_str().unwrap_or_default();
+    let base = format!("orders_20261104.csv.{short}.receipt");
+    assert!(receipt(&gateway, &base)?.contains("HELD  1 error. Nothing is forwarded"));
+    assert_eq!(gateway.objects()?.len(), 1);
+
+    gateway
+        .cli(&["quarantine", "list"])?
+        .expect_code(0)?
+        .expect_stdout("incomplete")?;
+    gateway
+        .cli(&["quarantine", "show", short])?
+        .expect_code(0)?
+        .expect_stdout("were written over a file of")?;
+    let no_reason = gateway.cli(&["quarantine", "release", short, "--yes"])?;
+    no_reason
+        .expect_code(2)?
+        .expect_stderr("quarantine.no-reason")?;
+    let release = [
+        "quarantine",
+        "release",
+        short,
+        "--reason",
+        "the partner says so",
+    ];
+    // Nobody to ask, and no --yes: nothing is done.
+    gateway.cli(&release)?.expect_code(2)?;
+    let wrong = [&release[..], &["--as-policy", "77", "--yes"]].concat();
+    gateway
+        .cli(&wrong)?
+        .expect_code(6)?
+        .expect_stderr("quarantine.other-policy")?;
+    let dry = [&release[..], &["--dry-run"]].concat();
+    gateway
+        .cli(&dry)?
+        .expect_code(0)?
+        .expect_stdout("would be released: 3 rows")?;
+    gateway.wait_state("orders_20261104.csv", "held")?;
+    let yes = [&release[..], &["--yes"]].concat();
+    gateway
+        .cli(&yes)?
+        .expect_code(0)?
+        .expect_stdout("released")?;
+    gateway.wait_until("both objects", || Ok(gateway.objects()?.len() == 2))?;
+    let text = receipt(&gateway, &base)?;
+    assert!(text.contains("ACCEPTED  3 rows"), "{text}");
+    assert!(text.contains("by a person: the partner says so"), "{text}");
+    gateway
+        .cli(&yes)?
+        .expect_code(6)?
+        .expect_stderr("quarantine.not-held")?;
+    gateway
+        .cli(&["audit", "tail"])?
+        .expect_stdout("because: the partner says so")?;
+    Ok(())
+}
+
+fn new_column() -> Verdict {
+    let mut gateway =
+        Gateway::start_with(|home| under(home, "[feed.schema]", "extra_columns = \"hold\""))?;
+    let name = "orders_20261105.csv";
+    let text: String = orders(2000)
+        .lines()
+        .enumerate()
+        .map(|(at, line)| match at {
+            0 => format!("{line},loyalty_tier\n"),
+            _ if line.starts_with("TRL") => format!("{line}\n"),
+            _ => format!("{line},tier-canary-{at}\n"),
+        })
+        .collect();
+    let short = put_held(&gateway, name, &text)?;
+    gateway
+        .cli(&["quarantine", "list"])?
+        .expect_stdout("extra-label")?;
+    gateway.kill()?;
+    gateway.serve()?;
+    gateway
+        .cli(&["status"])?
+        .expect_stdout("HELD")?
+        .expect_stdout(&format!("sallyport quarantine show {short}"))?;
+    assert!(gateway.objects()?.is_empty());
+    gateway
+        .cli(&[
+            "quarantine",
+            "release",
+            &short,
+            "--reason",
+            "known",
+            "--yes",
+        ])?
+        .expect_code(0)?
+        .expect_stdout("2 000 rows")?;
+    gateway.wait_state(name, "delivered")?;
+    let object = only_object(&gateway)?;
+    assert_eq!(object.lines().count(), 2001);
+    assert!(
+        !object.contains("tier"),
+        "{}",
+        object.get(..200).unwrap_or_default()
+    );
+    gateway.wait_until("an empty spool", || Ok(spool_files(&gateway)? == 0))?;
+    Ok(())
+}
+
+fn bad_rows() -> Verdict {
+    let gateway = Gateway::start_with(|home| under(home, "[[feed]]", "on_finding = \"hold\""))?;
+    let name = "orders_20261106.csv";
+    let text = orders(6).replacen(",DE,", ",UK,", 1);
+    let short = put_held(&gateway, name, &text)?;
+    // A file that is no file of rows is held as well, and nobody can release it.
+    let broken = "order_id;x\n".to_owned() + &"1;2\n".repeat(1 << 20);
+    let broken = put_held(&gateway, "orders_20261107.csv", &broken)?;
+    gateway
+        .cli(&["quarantine", "release", &broken, "--reason", "x", "--yes"])?
+        .expect_code(6)?
+        .expect_stderr("quarantine.faulty")?;
+    gateway.wait_state("orders_20261107.csv", "held")?;
+    gateway
+        .cli(&[
+            "quarantine",
+            "release",
+            &short,
+            "--reason",
+            "5 are enough",
+            "--yes",
+        ])?
+        .expect_code(0)?
+        .expect_stdout("5 rows, 1 row left out")?;
+    gateway.wait_state(name, "delivered")?;
+    let object = only_object(&gateway)?;
+    assert_eq!(object.lines().count(), 6, "{object}");
+    assert!(!object.contains(",UK,"), "{object}");
+    let text = receipt(&gateway, &format!("{name}.{short}.receipt"))?;
+    assert!(text.contains("ACCEPTED  5 rows, 1 left out"), "{text}");
+    assert!(text.contains("constraint-error"), "{text}");
+    // A file of the same name that was accepted since is not stepped over.
+    let older = put_held(&gateway, "orders_20261108.csv", &text_with_fault(4))?;
+    let good = gateway.local("orders_20261108.csv", orders(5))?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", good.display()))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED orders_20261108.csv")?;
+    gateway
+        .cli(&["quarantine", "release", &older, "--reason", "late", "--yes"])?
+        .expect_code(6)?
+        .expect_stderr("quarantine.newer")?;
+    Ok(())
+}
+
+fn text_with_fault(rows: u32) -> String {
+    orders(rows).replacen(",DE,", ",UK,", 1)
+}
+
+fn rejected() -> Verdict {
+    let gateway = Gateway::start_with(|home| under(home, "[[feed]]", "on_finding = \"hold\""))?;
+    let name = "orders_20261109.csv";
+    let short = put_held(&gateway, name, &text_with_fault(3000))?;
+    assert!(spool_files(&gateway)? > 0);
+    let reject = ["quarantine", "reject", &short, "--reason", "send UK apart"];
+    gateway
+        .cli(&[&reject[..], &["--dry-run"]].concat())?
+        .expect_code(0)?;
+    gateway.wait_state(name, "held")?;
+    gateway
+        .cli(&[&reject[..], &["--yes"]].concat())?
+        .expect_code(0)?
+        .expect_stdout("rejected")?;
+    gateway.wait_state(name, "rejected")?;
+    gateway.wait_until("an empty spool", || Ok(spool_files(&gateway)? == 0))?;
+    let text = receipt(&gateway, &format!("rejected/{name}.{short}.receipt"))?;
+    assert!(text.contains("REJECTED  1 error in 1 row."), "{text}");
+    assert!(text.contains("by a person: send UK apart"), "{text}");
+    // A held file may be taken out of sight, and replaced by a good one.
+    let hidden = put_held(&gateway, "orders_20261110.csv", &text_with_fault(4))?;
+    gateway
+        .sftp("rm inbox/orders_20261110.csv\n")?
+        .expect_code(0)?;
+    let listed = gateway.sftp("ls inbox\n")?.expect_code(0)?;
+    assert!(!listed.stdout.contains("orders_20261110.csv"), "{listed:?}");
+    gateway
+        .cli(&["quarantine", "list"])?
+        .expect_stdout(&hidden)?;
+    Ok(())
+}
+
+fn forgotten() -> Verdict {
+    let mut gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"hold\"")?;
+        let path = home.join("sallyport.toml");
+        let text = fs::read_to_string(&path)?;
+        let changed = text.replacen("[spool]\n", "[spool]\nquarantine_ttl = \"1s\"\n", 1);
+        Ok(fs::write(path, changed)?)
+    })?;
+    let name = "orders_20261111.csv";
+    let short = put_held(&gateway, name, &text_with_fault(3))?;
+    // It looks at the start, and then every minute.
+    let mut looks = 0;
+    loop {
+        gateway.stop()?;
+        gateway.serve()?;
+        pause();
+        let items = gateway.submissions()?;
+        if items.iter().any(|item| item["state"] == "rejected") {
+            break;
+        }
+        looks += 1;
+        assert!(looks < 50, "{items:?}");
+    }
+    let text = receipt(&gateway, &format!("{name}.{short}.receipt"))?;
+    assert!(text.contains("nobody decided within 1 days"), "{text}");
+    Ok(())
+}
