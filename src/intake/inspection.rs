@@ -15,7 +15,7 @@ use crate::inspect::report::{Finding, Report};
 use crate::policy::contract::OnFinding;
 use crate::policy::feed::Feed;
 use crate::seal::{DataKey, Lane};
-use crate::terms::digest::{Digest, DigestKind, Hasher};
+use crate::terms::digest::{Digest, Digests, Hasher, OldKinds};
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
 use crate::terms::verdict::Verdict;
@@ -33,6 +33,8 @@ pub(super) struct Setup {
     pub(super) seed: [u8; 16],
     pub(super) out_key: DataKey,
     pub(super) spool: SpoolDir,
+    /// What the sender's client compares by, beside the feed's digest.
+    pub(super) old_kinds: OldKinds,
 }
 
 /// The line at work, with both lanes' digests.
@@ -98,13 +100,22 @@ impl Progress {
 
 /// The digest as sent, from a task of its own: it is slower than most inspections, and the answer
 /// to CLOSE may have to go out before the inspection is through.
-pub(super) type Digesting = JoinHandle<Result<Digest, InspectionFault>>;
+pub(super) type Digesting = JoinHandle<Result<Digests, InspectionFault>>;
 
 /// An inspection on its own task.
 pub(super) struct Behind {
     digest: Option<Digesting>,
     pub(super) progress: Arc<Progress>,
     pub(super) task: JoinHandle<Result<Inspection, InspectionFault>>,
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// For the bytes as sent.
+    pub(super) fn hasher(&self) -> Hasher {
+        Hasher::with(self.feed.digest, self.old_kinds)
+    }
 }
 
 // === impl Inspection ===
@@ -226,9 +237,9 @@ impl Behind {
             fatal: OnceLock::new(),
         });
         let (digested, raw) = (progress.clone(), reader.clone());
-        let kind = setup.feed.digest;
+        let hasher = setup.hasher();
         #[expect(clippy::disallowed_methods, reason = "`cancel` or the judge awaits it")]
-        let digest = tokio::spawn(async move { digest_behind(raw, kind, &digested).await });
+        let digest = tokio::spawn(async move { digest_behind(raw, hasher, &digested).await });
         let shared = progress.clone();
         #[expect(clippy::disallowed_methods, reason = "`whole` and `cancel` await it")]
         let task = tokio::spawn(async move {
@@ -331,10 +342,9 @@ pub(super) async fn blocking<T: Send + 'static>(
 /// Digests what is sealed, behind the writes, to the last byte.
 async fn digest_behind(
     mut reader: SpoolReader,
-    kind: DigestKind,
+    mut hasher: Hasher,
     progress: &Progress,
-) -> Result<Digest, InspectionFault> {
-    let mut hasher = Hasher::new(kind);
+) -> Result<Digests, InspectionFault> {
     let mut position = 0_u64;
     loop {
         let whole = progress.whole.load(Ordering::Acquire);
@@ -353,7 +363,7 @@ async fn digest_behind(
         position = position.saturating_add(u64::try_from(taken).unwrap_or(0));
         if taken == 0 {
             if whole {
-                return Ok(hasher.finish());
+                return Ok(hasher.finish_all());
             }
             progress.more_to_digest.notified().await;
         }
@@ -361,10 +371,12 @@ async fn digest_behind(
 }
 
 /// The digest of a lane read from its first byte, apart from any inspection.
-pub(super) fn digest_of(reader: &SpoolReader, kind: DigestKind) -> Result<Digest, InspectionFault> {
-    let mut hasher = Hasher::new(kind);
+pub(super) fn digest_of(
+    reader: &SpoolReader,
+    mut hasher: Hasher,
+) -> Result<Digests, InspectionFault> {
     reader.visit_at(0, usize::MAX, |part| hasher.update(part))?;
-    Ok(hasher.finish())
+    Ok(hasher.finish_all())
 }
 
 fn write_out(

@@ -17,6 +17,7 @@ pub mod receipt;
 mod recover;
 mod settle;
 pub mod submission;
+mod sums;
 mod tasks;
 pub mod view;
 
@@ -38,6 +39,7 @@ use crate::ledger::Ledger;
 use crate::seal::WrappingKey;
 use crate::telemetry::{Event, Metrics, Rng};
 use crate::terms::clock::{Clock, Timestamp};
+use crate::terms::digest::{OldKind, OldKinds};
 use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
 use crate::terms::limits;
 
@@ -93,6 +95,8 @@ struct Inner {
     instance: InstanceName,
     /// What lies in the spool.
     quota: Arc<SpoolQuota>,
+    /// What clients compare by, for each key that has asked.
+    old_kinds: Mutex<HashMap<(PartnerId, String), OldKinds>>,
     /// What partners have just done to names, before they send the next file of that name.
     names: Mutex<HashMap<(PartnerId, String), Lately>>,
     /// Folders partners made and nothing lies in yet.
@@ -186,6 +190,7 @@ impl Intake {
             spool_config: parts.spool_config,
             instance: parts.instance,
             names: Mutex::default(),
+            old_kinds: Mutex::default(),
             folders: Mutex::default(),
             live: Mutex::new(HashMap::new()),
             tasks: Tasks::new(tokio::runtime::Handle::current()),
@@ -206,6 +211,27 @@ impl Intake {
     fn is_owned(&self, id: SubmissionId) -> bool {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.values().any(|live| live.id == Some(id))
+    }
+
+    /// What the client of a key compares by.
+    fn old_kinds(&self, partner: &PartnerId, key: &str) -> OldKinds {
+        let known = self
+            .0
+            .old_kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let found = known.get(&(partner.clone(), key.to_owned()));
+        found.copied().unwrap_or_default()
+    }
+
+    fn remember_old_kind(&self, partner: &PartnerId, key: &str, kind: OldKind) {
+        let mut known = self
+            .0
+            .old_kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let kinds = known.entry((partner.clone(), key.to_owned())).or_default();
+        *kinds = kinds.and(OldKinds::only(kind));
     }
 
     /// Listed since: accepted names stay in the inbox this long.

@@ -94,8 +94,10 @@ impl Intake {
         is_dry: bool,
     ) -> Result<Release, DecideFault> {
         let intake = self.clone();
-        self.through(async move { intake.try_release(id, decision, as_policy, is_dry).await })
-            .await
+        self.through(Box::pin(async move {
+            intake.try_release(id, decision, as_policy, is_dry).await
+        }))
+        .await
     }
 
     /// Refuses a held file; the partner reads why in the receipt. Its bytes are destroyed.
@@ -104,8 +106,10 @@ impl Intake {
     /// [`DecideFault`]; the file stays held.
     pub async fn reject(&self, id: SubmissionId, decision: Decision) -> Result<(), DecideFault> {
         let intake = self.clone();
-        self.through(async move { intake.try_reject(id, decision).await })
-            .await
+        self.through(Box::pin(
+            async move { intake.try_reject(id, decision).await },
+        ))
+        .await
     }
 
     /// Refuses held files that nobody has decided about in time.
@@ -169,7 +173,7 @@ impl Intake {
                 ..(**feed).clone()
             })
         };
-        let (case, reader) = self
+        let (mut case, reader) = self
             .reopen(&row, released)
             .await
             .map_err(|fault| ours(&fault))?;
@@ -179,7 +183,7 @@ impl Intake {
             return Err(DecideFault::OtherPolicy { running, wanted });
         }
         let looked = self
-            .look(&case, reader)
+            .look(&mut case, reader)
             .await
             .map_err(|fault| ours(&fault))?;
         let (inspected, digest) = looked;
@@ -253,6 +257,7 @@ impl Intake {
         let settlement = Settlement {
             whole: Whole {
                 digest,
+                old_digests: row.old_digests.clone(),
                 raw,
                 mtime: row.mtime,
                 received_at,

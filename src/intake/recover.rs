@@ -57,6 +57,9 @@ impl Intake {
     /// # Errors
     /// The ledger cannot be read.
     pub async fn recover(&self) -> Result<(), LedgerFault> {
+        for (partner, key, kind) in self.0.ledger.old_digests_wanted().await? {
+            self.remember_old_kind(&partner, &key, kind);
+        }
         for (partner, bytes) in self.0.ledger.spooled().await? {
             self.0.quota.add(&partner, bytes);
         }
@@ -228,8 +231,8 @@ impl Intake {
         let Some((row, _hold)) = self.claim(id, State::Received).await? else {
             return Ok(());
         };
-        let (case, reader) = self.reopen(&row, Arc::clone).await?;
-        let (inspected, digest) = self.look(&case, reader).await?;
+        let (mut case, reader) = self.reopen(&row, Arc::clone).await?;
+        let (inspected, digest) = self.look(&mut case, reader).await?;
         // Accepted or rejected: the partner reads it in the receipt.
         let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
         drop(self.settle(case, inspected, digest, &mut share).await);
@@ -260,7 +263,8 @@ impl Intake {
             Area::Production => keyring.token_keys(&row.partner, &feed.contract).await?,
             Area::Test => keyring.throw_away_keys(&feed.contract)?,
         };
-        let (setup, out_key_wrapped) = self.setup(row.id, &feed, keys)?;
+        let (setup, out_key_wrapped) =
+            self.setup(row.id, &row.partner, &row.origin.key, &feed, keys)?;
         let (spool, id, sealed) = (self.0.spool.clone(), row.id, raw.clone());
         let reader = blocking(move || spool.read(id, Lane::Raw, &raw_key, &sealed)).await??;
         let mut faults = Vec::new();
@@ -287,6 +291,7 @@ impl Intake {
             out_key: out_key_wrapped,
             raw,
             mtime: row.mtime,
+            old_digests: row.old_digests.clone(),
             received_at: row.received_at.unwrap_or(row.opened_at),
             faults,
             decision: None,
@@ -298,14 +303,15 @@ impl Intake {
     /// Digests and inspects a case that was opened again.
     pub(super) async fn look(
         &self,
-        case: &Case,
+        case: &mut Case,
         reader: SpoolReader,
     ) -> Result<(Inspected, Digest), RecoverFault> {
         let raw_reader = reader.clone();
-        let kind = case.feed.digest;
-        let digest = blocking(move || digest_of(&raw_reader, kind)).await??;
+        let hasher = case.setup.hasher();
+        let made = blocking(move || digest_of(&raw_reader, hasher)).await??;
+        case.old_digests = made.old;
         let inspected = inspect(Effort::Large, None, case.setup.clone(), reader, None).await?;
-        Ok((inspected, digest))
+        Ok((inspected, made.digest))
     }
 
     async fn sweep(&self, keep: HashSet<SubmissionId>) {

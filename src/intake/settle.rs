@@ -32,7 +32,7 @@ use crate::seal::Lane;
 use crate::telemetry::{Channel, Event};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
-use crate::terms::digest::{Digest, DigestKind};
+use crate::terms::digest::{Digest, DigestKind, Digests, Hasher, OldDigests};
 use crate::terms::verdict::Verdict;
 
 /// Where the answer goes; nobody may be listening any more.
@@ -47,6 +47,8 @@ pub(super) struct Case {
     pub(super) out_key: Vec<u8>,
     pub(super) raw: SealedLane,
     pub(super) mtime: Option<i64>,
+    /// Known once the file is digested.
+    pub(super) old_digests: OldDigests,
     pub(super) received_at: Timestamp,
     pub(super) faults: Vec<UploadFault>,
     /// What the person said who released it.
@@ -119,7 +121,7 @@ impl Receiving {
         let followed = self.behind.as_mut().and_then(Behind::seal);
         // Rewritten bytes may have been digested before or after: when in doubt, again.
         let followed = followed.filter(|_| raw.rewritten_from().is_none());
-        let mut digest = digest_of_whole(followed, effort, raw.reader(), self.feed.digest);
+        let mut digest = digest_of_whole(followed, effort, raw.reader(), self.setup.hasher());
         let inspecting = inspect(
             effort,
             self.behind.take(),
@@ -129,7 +131,7 @@ impl Receiving {
         );
         let channel = channel_of(&self.beginning);
         let (intake, share) = (self.intake.clone(), self.share);
-        let case = Case {
+        let mut case = Case {
             beginning: self.beginning,
             policy: self.policy,
             feed: self.feed,
@@ -137,6 +139,7 @@ impl Receiving {
             out_key: self.out_key_wrapped,
             raw: sealed,
             mtime: self.file.mtime(),
+            old_digests: OldDigests::default(),
             received_at: closed_at,
             faults: self.faults,
             untaken: self.refusal.map(|refusal| refusal.text),
@@ -147,13 +150,15 @@ impl Receiving {
         // Faults of the upload itself are known only here: a file that has some is not *received*,
         // or a crash before its verdict would forget them.
         let is_sure = case.faults.is_empty() && case.untaken.is_none();
+        let refuses = |fault: &UploadFault| fault.verdict == Verdict::Rejected;
+        let is_lost = case.untaken.is_some() || case.faults.iter().any(refuses);
         tokio::pin!(inspecting);
         let wait = Duration::from_millis(intake.0.verdict.wait_ms);
         let inspected = tokio::select! {
             inspected = &mut inspecting => inspected,
             () = tokio::time::sleep(wait) => {
                 if is_sure {
-                    let made = (&mut digest).await;
+                    let made = keep_old((&mut digest).await, &mut case);
                     // When recording fails, the verdict itself will be the answer.
                     if let Ok(made) = made
                         && let Ok(received) = intake.receive(&case, made).await
@@ -162,9 +167,9 @@ impl Receiving {
                         answer(tell, Ok(received));
                     }
                     digested = Some(made);
-                } else {
-                    // It will not be accepted, whatever inspection finds; nothing is promised by that.
-                    let text = "incomplete: perhaps not every byte arrived; see /receipts";
+                } else if is_lost {
+                    // It will be rejected, whatever inspection finds; nothing is promised by that.
+                    let text = "REJECTED incomplete: not every byte arrived; see /receipts";
                     let refusal = Refusal::new(RefusalKind::Failure, text);
                     if let Some(tell) = tell.take() {
                         answer(tell, Err(refusal));
@@ -176,7 +181,7 @@ impl Receiving {
         // A task is awaited once, whatever it gave.
         let digested = match digested {
             Some(digested) => digested,
-            None => digest.await,
+            None => keep_old(digest.await, &mut case),
         };
         let inspected = inspected.and_then(|inspected| Ok((inspected, digested?)));
         let told = match inspected {
@@ -614,6 +619,7 @@ impl Case {
             digest,
             raw: self.raw.clone(),
             mtime: self.mtime,
+            old_digests: self.old_digests.clone(),
             received_at: self.received_at,
         }
     }
@@ -709,14 +715,24 @@ fn digest_of_whole(
     followed: Option<Digesting>,
     effort: Effort,
     reader: SpoolReader,
-    kind: DigestKind,
-) -> Pin<Box<dyn Future<Output = Result<Digest, InspectionFault>> + Send>> {
+    hasher: Hasher,
+) -> Pin<Box<dyn Future<Output = Result<Digests, InspectionFault>> + Send>> {
     let making = match (followed, effort) {
         (Some(following), _) => following,
-        (None, Effort::Small) => return Box::pin(ready(digest_of(&reader, kind))),
-        (None, Effort::Large) => tokio::task::spawn_blocking(move || digest_of(&reader, kind)),
+        (None, Effort::Small) => return Box::pin(ready(digest_of(&reader, hasher))),
+        (None, Effort::Large) => tokio::task::spawn_blocking(move || digest_of(&reader, hasher)),
     };
     Box::pin(async move { making.await.unwrap_or(Err(InspectionFault::Ended)) })
+}
+
+/// The feed's digest goes into the verdict; the others only into the row.
+fn keep_old(
+    made: Result<Digests, InspectionFault>,
+    case: &mut Case,
+) -> Result<Digest, InspectionFault> {
+    let Digests { digest, old } = made?;
+    case.old_digests = old;
+    Ok(digest)
 }
 
 /// Accepted, whatever became of its delivery.

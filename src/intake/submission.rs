@@ -21,7 +21,7 @@ use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
 use crate::telemetry::{Event, Limit};
 use crate::terms::codes::Code;
-use crate::terms::ids::SubmissionId;
+use crate::terms::ids::{PartnerId, SubmissionId};
 use crate::terms::verdict::Verdict;
 use crate::tokens::TokenKeys;
 
@@ -263,7 +263,7 @@ impl Intake {
         };
         let keys = keys.map_err(|fault| Refusal::ours("get the token keys", &fault))?;
         let (setup, out_key_wrapped) = self
-            .setup(beginning.id, feed, keys)
+            .setup(beginning.id, partner, &beginning.origin.key, feed, keys)
             .map_err(|fault| Refusal::ours("make a data key", &fault))?;
         let share = self
             .0
@@ -298,6 +298,8 @@ impl Intake {
     pub(super) fn setup(
         &self,
         id: SubmissionId,
+        partner: &PartnerId,
+        key: &str,
         feed: &Arc<Feed>,
         keys: TokenKeys,
     ) -> Result<(Setup, Vec<u8>), KeyFault> {
@@ -309,6 +311,7 @@ impl Intake {
             seed: self.0.rng.array()?,
             out_key,
             spool: self.0.spool.clone(),
+            old_kinds: self.old_kinds(partner, key),
         };
         Ok((setup, wrapped))
     }

@@ -20,7 +20,6 @@ use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
 use crate::policy::feed::Policy;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
-use crate::terms::digest::Digest;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
 
@@ -203,37 +202,6 @@ impl Intake {
             | Place::Help(None) => Err(is_a_folder(path)),
             Place::Nowhere => Err(nowhere(&policy, path)),
         }
-    }
-
-    /// The digest, as taken when it arrived, of a file that is listed in the inbox.
-    ///
-    /// # Errors
-    /// [`Refusal`]: no such file, or not whole yet.
-    pub async fn digest(&self, who: &Identity, path: &VirtualPath) -> Result<Digest, Refusal> {
-        let policy = self.policy_of(who)?;
-        let Place::InInbox { area, below, .. } = places::find(&policy, path) else {
-            // What else there is, or the reason why there is not.
-            self.stat(who, path).await?;
-            return Err(Refusal::new(
-                RefusalKind::PermissionDenied,
-                format!("{} was not sent by you: no digest was taken", shown(path)),
-            ));
-        };
-        let path = canonical(&policy, area, below)?;
-        let since = self.visible_since();
-        let row = self
-            .0
-            .ledger
-            .at_path(&who.partner, path.as_str(), since)
-            .await
-            .map_err(broken)?
-            .ok_or_else(|| absent(&path))?;
-        row.digest.ok_or_else(|| {
-            Refusal::new(
-                RefusalKind::Failure,
-                format!("{} is not whole yet", shown(&path)),
-            )
-        })
     }
 
     /// REALPATH: the canonical path, when a folder or file can be there.

@@ -10,7 +10,7 @@ use crate::ledger::submissions::{
 use crate::ledger::{HeadSigner, Ledger, LedgerFault};
 use crate::seal::Lane;
 use crate::terms::clock::{ManualClock, Timestamp};
-use crate::terms::digest::{Digest, DigestKind};
+use crate::terms::digest::{Digest, DigestKind, OldDigests};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 
 /// A ledger, its folder and its clock.
@@ -112,6 +112,7 @@ pub(super) fn partial(n: u32) -> Partial {
 pub(super) fn whole(n: u32) -> Whole {
     Whole {
         digest: digest(n),
+        old_digests: OldDigests::default(),
         raw: SealedLane {
             bytes: 2000 + u64::from(n),
             tag_digest: [4; 32],

@@ -7,6 +7,7 @@ use crate::ledger::rows::Parsed;
 use crate::ledger::submissions::SYSTEM;
 use crate::ledger::{Ledger, LedgerFault, slots};
 use crate::terms::clock::Timestamp;
+use crate::terms::digest::OldKind;
 use crate::terms::ids::{DomainName, PartnerId};
 use crate::terms::path::quoted;
 
@@ -148,6 +149,48 @@ impl Ledger {
             at,
         };
         Ok(found.into_iter().map(revocation).collect())
+    }
+
+    /// The client of a key compares by an old digest: what it sends is digested so too, from now on.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn want_old_digest(
+        &self,
+        partner: &PartnerId,
+        fingerprint: &str,
+        kind: OldKind,
+    ) -> Result<(), LedgerFault> {
+        let (partner, fingerprint) = (partner.to_string(), fingerprint.to_owned());
+        self.change(move |change| {
+            let sql = "INSERT INTO old_kinds (partner, fingerprint, kind) VALUES (?1, ?2, ?3)
+                       ON CONFLICT DO NOTHING";
+            change.execute(sql, (&partner, &fingerprint, kind.name()))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Every key that has asked for old digests, and for which.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn old_digests_wanted(
+        &self,
+    ) -> Result<Vec<(PartnerId, String, OldKind)>, LedgerFault> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT partner, fingerprint, kind FROM old_kinds")?;
+            let found = statement.query_map([], |row| {
+                let kind = match row.get_ref(2)?.as_str()? {
+                    "md5" => OldKind::Md5,
+                    _ => OldKind::Sha1,
+                };
+                Ok((row.get::<_, Parsed<PartnerId>>(0)?.0, row.get(1)?, kind))
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
     }
 
     /// Remembers that a key logged in (at most one write a minute and key).

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -236,5 +236,17 @@ CREATE INDEX submissions_listed ON submissions (partner, state, moment);
 CREATE INDEX submissions_in_state ON submissions (state, opened_at);
 -- What the person who decided said.
 ALTER TABLE submissions ADD COLUMN decision TEXT;
+",
+    "
+-- For clients that compare by them: hexadecimal.
+ALTER TABLE submissions ADD COLUMN md5 TEXT;
+ALTER TABLE submissions ADD COLUMN sha1 TEXT;
+-- Keys whose clients have asked for such a digest: what they send is digested so too.
+CREATE TABLE old_kinds (
+    partner     TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    kind        TEXT NOT NULL CHECK (kind IN ('md5', 'sha1')),
+    PRIMARY KEY (partner, fingerprint, kind)
+) STRICT, WITHOUT ROWID;
 ",
 ];

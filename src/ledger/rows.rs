@@ -11,7 +11,7 @@ use crate::ledger::submissions::{Document, Filter, Origin, ReceiptEntry, Row, St
 use crate::ledger::{Ledger, LedgerFault, slots};
 use crate::seal::Lane;
 use crate::terms::clock::Timestamp;
-use crate::terms::digest::{Digest, DigestKind};
+use crate::terms::digest::{Digest, DigestKind, OldDigests};
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, SubmissionId};
 
 /// A submission that waits for somebody, without its bytes: what recovery and delivery plan with.
@@ -675,6 +675,10 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         delivered_at: at("delivered_at")?,
         bytes: unsigned(row, "bytes")?,
         digest: row.get::<_, Option<Stored>>("content_digest")?.map(|d| d.0),
+        old_digests: OldDigests {
+            md5: row.get("md5")?,
+            sha1: row.get("sha1")?,
+        },
         mtime: row.get("mtime")?,
         rows: unsigned(row, "data_rows")?,
         errors_total: unsigned(row, "errors_total")?,

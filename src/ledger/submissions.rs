@@ -20,7 +20,7 @@ use crate::ledger::writer::{Change, execute_cached};
 use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
 use crate::seal::Lane;
 use crate::terms::clock::Timestamp;
-use crate::terms::digest::Digest;
+use crate::terms::digest::{Digest, OldDigests};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::path::quoted;
 
@@ -109,6 +109,8 @@ pub struct Partial {
 pub struct Whole {
     /// Of the bytes as sent.
     pub digest: Digest,
+    /// The same by old functions, where the sender's client compares by them.
+    pub old_digests: OldDigests,
     /// The raw lane: length and tag digest (its inline bytes only where they are still needed).
     pub raw: SealedLane,
     /// The client's mtime, seconds since 1970.
@@ -230,6 +232,8 @@ pub struct Row {
     pub bytes: u64,
     /// Digest as sent.
     pub digest: Option<Digest>,
+    /// The same by old functions, where the sender's client compares by them.
+    pub old_digests: OldDigests,
     /// The client's mtime.
     pub mtime: Option<i64>,
     /// Data rows.
@@ -949,12 +953,16 @@ impl Known {
     fn keep_whole(&self, change: &Change<'_>, whole: &Whole) -> Result<(), Trouble> {
         self.keep_mtime(change, whole.mtime)?;
         change.execute(
-            "UPDATE submissions SET bytes = ?2, content_digest = ?3, received_at = ?4 WHERE seq = ?1",
+            "UPDATE submissions SET bytes = ?2, content_digest = ?3, received_at = ?4, md5 = ?5,
+                 sha1 = ?6
+             WHERE seq = ?1",
             (
                 self.seq,
                 signed(whole.raw.bytes)?,
                 Stored(whole.digest),
                 whole.received_at.as_micros(),
+                &whole.old_digests.md5,
+                &whole.old_digests.sha1,
             ),
         )?;
         Ok(())
@@ -1374,6 +1382,7 @@ mod tests {
             delivered_at: None,
             bytes: 0,
             digest: None,
+            old_digests: OldDigests::default(),
             mtime: None,
             rows: 0,
             errors_total: 0,

@@ -23,13 +23,14 @@ use tokio::time::timeout;
 use crate::authority::{Identity, SessionSlot};
 use crate::intake::Peer;
 use crate::ledger::submissions::Origin;
+use crate::ssh::Services;
 use crate::ssh::door::Unproven;
+use crate::ssh::exec::{self, Fed};
 use crate::ssh::outbox::stderr_line;
 use crate::ssh::quota::OpenFiles;
 use crate::ssh::scp::{self, ScpChannel};
 use crate::ssh::sftp::{Broken, FileChannel};
 use crate::ssh::socket::Valve;
-use crate::ssh::{Services, exec};
 use crate::telemetry::{AuthMethod, AuthResult, Event, Limit, SessionCount, SessionKind};
 use crate::terms::limits;
 use crate::terms::path::{VirtualPath, quoted};
@@ -104,6 +105,8 @@ enum Line {
         ScpChannel,
         #[expect(dead_code, reason = "counts while it lives")] SessionCount,
     ),
+    /// A digest of what the client sends.
+    Fed(Fed),
     /// Digests are on their way.
     Sums(Sums),
 }
@@ -252,14 +255,17 @@ impl Conversation {
                 self.pulse.watch(scp.desk());
                 Line::Scp(scp, count)
             }
-            Exec::Sum { function, paths } => {
-                #[expect(
-                    clippy::disallowed_methods,
-                    reason = "it ends with its few answers, or with its channel"
-                )]
-                let task = tokio::spawn(exec::print_sums(services, who, half, function, paths));
-                Line::Sums(Sums(task.abort_handle()))
-            }
+            Exec::Sum { function, paths } => match Fed::kind(function, &paths) {
+                Some(kind) => Line::Fed(Fed::new(kind, half, who)),
+                None => {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "it ends with its few answers, or with its channel"
+                    )]
+                    let task = tokio::spawn(exec::print_sums(services, who, half, function, paths));
+                    Line::Sums(Sums(task.abort_handle()))
+                }
+            },
             Exec::Unknown => Line::Quiet(half),
         };
         self.channels.insert(channel, line);
@@ -503,6 +509,10 @@ impl Handler for Conversation {
                     Ok(())
                 }
             },
+            Some(Line::Fed(fed)) => {
+                fed.receive(data);
+                Ok(())
+            }
             Some(Line::Quiet(_) | Line::Sums(_)) | None => Ok(()),
         }
     }
@@ -534,6 +544,19 @@ impl Handler for Conversation {
             Some(Line::Quiet(_)) => {
                 self.channels.remove(&channel);
                 session.close(channel)
+            }
+            Some(Line::Fed(_)) => {
+                let Some(Line::Fed(fed)) = self.channels.remove(&channel) else {
+                    return Ok(());
+                };
+                #[expect(
+                    clippy::disallowed_methods,
+                    reason = "it ends with its one answer, or with its channel"
+                )]
+                let task = tokio::spawn(fed.answer(Arc::clone(&self.services)));
+                let line = Line::Sums(Sums(task.abort_handle()));
+                self.channels.insert(channel, line);
+                Ok(())
             }
             Some(Line::Sums(_)) | None => Ok(()),
         }
@@ -576,7 +599,7 @@ impl Handler for Conversation {
         };
         let half = match self.channels.remove(&channel) {
             Some(Line::Quiet(half)) => half,
-            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Sums(_))) => {
+            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Fed(_) | Line::Sums(_))) => {
                 self.channels.insert(channel, busy);
                 return self.refuse(channel, session);
             }
@@ -758,7 +781,7 @@ impl Line {
             Self::Files(files, _) => files.desk().is_over(),
             Self::Scp(scp, _) => scp.desk().is_over(),
             Self::Sums(Sums(task)) => task.is_finished(),
-            Self::Quiet(_) => false,
+            Self::Fed(_) | Self::Quiet(_) => false,
         }
     }
 }

@@ -5,7 +5,7 @@ pub(crate) mod raw;
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -339,8 +339,14 @@ impl Gateway {
         let mut found = Vec::new();
         for path in files_below(&lake)? {
             let key = path.strip_prefix(&lake)?.display().to_string();
-            if !key.ends_with(".meta.json") {
-                found.push((key, fs::read(&path)?));
+            if key.ends_with(".meta.json") {
+                continue;
+            }
+            match fs::read(&path) {
+                Ok(object) => found.push((key, object)),
+                // A part that got its final name meanwhile.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
             }
         }
         found.sort();
@@ -446,7 +452,7 @@ pub(crate) fn run_with_input(command: &mut Command, input: &[u8]) -> Result<Ran,
         .spawn()?;
     match child.stdin.take().ok_or("no stdin")?.write_all(input) {
         // It stopped reading: its exit code and words tell why.
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => {}
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => {}
         written => written?,
     }
     let output = child.wait_with_output()?;
