@@ -227,7 +227,8 @@ fn is_of_inspection(code: Code) -> bool {
         | Code::ConstraintError
         | Code::UniqueError
         | Code::ControlCharacters
-        | Code::MixedNewlines => true,
+        | Code::MixedNewlines
+        | Code::SuspectMojibake => true,
         // None of the token kinds of this build can fail on a value.
         Code::TokenError
         | Code::DuplicateFile
@@ -263,6 +264,7 @@ fn is_fatal(code: Code) -> bool {
         | Code::ControlCharacters
         | Code::TokenError
         | Code::MixedNewlines
+        | Code::SuspectMojibake
         | Code::DuplicateFile
         | Code::Incomplete
         | Code::NoFeed

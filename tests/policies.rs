@@ -462,11 +462,31 @@ fn old_algorithms_are_for_named_networks_and_until_a_day() {
 }
 
 #[test]
+fn encodings_that_cannot_be_told_apart_are_refused_together() {
+    let code = "policy.conflict";
+    let hint = "a feed for each";
+    check_in_feed(
+        "encoding = @@[\"windows-1252\", \"iso-8859-15\"]",
+        code,
+        hint,
+    );
+    check_in_feed("encoding = @@[\"utf-8\", \"cp037\"]", code, hint);
+    let near = "did you mean `windows-1252`?";
+    check_in_feed(
+        "encoding = [@@\"windows1252\"]",
+        "policy.unknown-word",
+        near,
+    );
+    let every = "encoding = [\"utf-8\", \"utf-16\", \"shift_jis\"]";
+    let text = BASE.replacen("[[feed]]\n", &format!("[[feed]]\n{every}\n"), 1);
+    assert_eq!(mistakes_of(&text).len(), 0);
+}
+
+#[test]
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
     check_in_feed("on_finding = @@\"split\"", code, "");
-    check_in_feed("encoding = [\"utf-8\", @@\"windows-1252\"]", code, "");
     check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");

@@ -648,7 +648,7 @@ mod tests {
             digest: DigestKind::Sha256,
             folders: Folders::None,
             contract: Arc::new(Contract {
-                encoding: Encoding::Utf8,
+                encoding: vec![Encoding::Utf8],
                 bom: Bom::Reject,
                 compression: vec![Compression::None],
                 ratio_max: 1,

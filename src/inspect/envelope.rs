@@ -4,6 +4,7 @@
 //! under the name of what it is. What was unpacked is judged like what was sent, so there are no
 //! archives in archives.
 
+use crate::inspect::charset::Charset;
 use crate::inspect::magic::{self, Sniffed};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::show;
@@ -48,6 +49,7 @@ struct Contents {
     head: Option<Vec<u8>>,
     /// Plain bytes are refused even when they are text: the compressions wanted.
     wanted: Option<String>,
+    charset: Charset,
     table: Table,
 }
 
@@ -93,6 +95,7 @@ impl Envelope {
             contents: Contents {
                 head: Some(Vec::new()),
                 wanted: None,
+                charset: Charset::new(&contract.encoding, contract.bom),
                 table: Table::new(rules, tokenizers, seed),
             },
         })))
@@ -239,7 +242,7 @@ impl Contents {
         out: &mut Vec<u8>,
     ) -> Result<(), Refused> {
         let Some(head) = &mut self.head else {
-            return self.table.push(input, report, out);
+            return self.charset.push(input, &mut self.table, report, out);
         };
         let rest = top_up(head, input);
         let sniffed = magic::sniff(head, false);
@@ -247,7 +250,7 @@ impl Contents {
         if rest.is_empty() {
             return Ok(());
         }
-        self.table.push(rest, report, out)
+        self.charset.push(rest, &mut self.table, report, out)
     }
 
     fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
@@ -258,6 +261,7 @@ impl Contents {
             let sniffed = magic::sniff(head, true);
             self.decide(sniffed, report, out)?;
         }
+        self.charset.finish(&mut self.table, report, out)?;
         self.table.finish(report, out)
     }
 
@@ -267,12 +271,18 @@ impl Contents {
         report: &mut Report,
         out: &mut Vec<u8>,
     ) -> Result<(), Refused> {
+        let sniffed = match sniffed {
+            Sniffed::Foreign(magic) if magic.name == "UTF-16" && self.charset.takes_utf_16() => {
+                Sniffed::Text
+            }
+            Sniffed::Foreign(_) | Sniffed::Text | Sniffed::Unknown => sniffed,
+        };
         let (code, detail, hint) = match sniffed {
             Sniffed::Unknown => return Ok(()),
             Sniffed::Text => {
                 let Some(wanted) = &self.wanted else {
                     let head = self.head.take().unwrap_or_default();
-                    return self.table.push(&head, report, out);
+                    return self.charset.push(&head, &mut self.table, report, out);
                 };
                 (
                     Code::FormatError,

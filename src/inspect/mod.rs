@@ -1,6 +1,6 @@
 //! Rank 2, pure: bytes in, findings and tokenized bytes out.
 //!
-//! [`Line`] is one submission's line of stages: envelope (compression) → encoding (UTF-8, BOM) → CSV →
+//! [`Line`] is one submission's line of stages: envelope (compression) → charset (to UTF-8) → CSV →
 //! schema → tokens → encode. One law holds for it: **split invariance**. However the input is
 //! cut into pieces, the findings, their positions and the output are the same.
 //!
@@ -9,6 +9,7 @@
 //! A finding is *fatal* when nothing behind it can be judged: the module `table` lists which, and those of
 //! the envelope are. It takes effect at its byte, and all input after it is ignored.
 
+mod charset;
 pub mod csv;
 mod dates;
 mod encode;
@@ -17,6 +18,8 @@ mod envelope;
 mod formats;
 mod judge;
 mod magic;
+mod mojibake;
+mod pages;
 pub mod report;
 mod rows;
 mod schema;

@@ -12,8 +12,10 @@
 
 use std::ops::Range;
 
+use crate::inspect::charset::Width;
 use crate::inspect::csv::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::encode::{Output, TokenColumn, Writer};
+use crate::inspect::mojibake;
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::schema::{Layout, Place};
 use crate::inspect::show::{self, Sight};
@@ -50,6 +52,8 @@ pub(crate) struct Text<'t> {
     pub(crate) buffer: &'t str,
     /// Its first byte's offset in the file.
     pub(crate) base: u64,
+    /// How many bytes of the file its text was.
+    pub(crate) width: Width,
     /// Its records.
     pub(crate) index: &'t Index,
 }
@@ -88,6 +92,8 @@ struct Batch {
     /// For each key, for each record.
     hashes: Vec<Vec<KeyValue>>,
     faults: Vec<Fault>,
+    /// Where garbled text begins.
+    places: Vec<usize>,
     scratch: String,
     bytes: Vec<u8>,
 }
@@ -115,6 +121,8 @@ struct Fault {
 enum What {
     Blank,
     Cell(CellFault),
+    /// Text that was decoded once too often begins here.
+    Garbled(usize),
     KeyNull(usize),
     KeyRepeat(Option<u64>),
     Mark(usize),
@@ -246,6 +254,7 @@ impl Rows {
         self.is_clean = self.is_clean && report.is_clean();
         self.batch.begin(all.len());
         self.shapes(text, all);
+        self.garbled(text, all);
         for at in 0..self.columns.len() {
             self.column(at, text, all);
         }
@@ -283,6 +292,30 @@ impl Rows {
                 self.sum_ragged(text, record);
             }
         }
+    }
+
+    /// Text that was read in the wrong encoding before it came here: once for each cell.
+    fn garbled(&mut self, text: Text<'_>, records: &[Record]) {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else {
+            return;
+        };
+        let (start, end) = (first.span().start, last.span().end);
+        let bytes = text.buffer.as_bytes().get(start..end).unwrap_or_default();
+        let mut places = std::mem::take(&mut self.batch.places);
+        mojibake::find(bytes, &mut places);
+        let mut told = None;
+        for place in places.drain(..) {
+            let place = start + place;
+            let row = records.partition_point(|record| record.span().end <= place);
+            let cells = records.get(row).map(|record| text.index.cells(record));
+            let cells = cells.unwrap_or_default();
+            let at = cells.partition_point(|cell| cell.end() <= place);
+            if told != Some((row, at)) {
+                told = Some((row, at));
+                self.batch.fault(row, at, What::Garbled(place));
+            }
+        }
+        self.batch.places = places;
     }
 
     /// The amounts of a row with too few or too many cells still belong to the sum, as far as
@@ -428,7 +461,11 @@ impl Rows {
         if !self.is_clean {
             return;
         }
-        let errors = self.batch.faults.iter().filter(|f| f.what != What::Mixed);
+        let errors = self
+            .batch
+            .faults
+            .iter()
+            .filter(|fault| fault.what.is_error());
         let first = errors.map(|fault| fault.row).chain(full).min();
         let good = first.unwrap_or(records.len());
         self.is_clean = first.is_none();
@@ -451,7 +488,11 @@ impl Rows {
         full: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        let errors = self.batch.faults.iter().filter(|f| f.what != What::Mixed);
+        let errors = self
+            .batch
+            .faults
+            .iter()
+            .filter(|fault| fault.what.is_error());
         let mut bad: Vec<usize> = errors.map(|fault| fault.row).chain(full).collect();
         bad.sort_unstable();
         let mut bad = bad.into_iter().peekable();
@@ -477,8 +518,8 @@ impl Rows {
                 let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
                 self.tell_one(text, record, row, *fault, report);
             }
-            report.row_errors += u64::from(fault.what != What::Mixed);
-            if fault.what != What::Mixed && last_bad != Some(fault.row) {
+            report.row_errors += u64::from(fault.what.is_error());
+            if fault.what.is_error() && last_bad != Some(fault.row) {
                 last_bad = Some(fault.row);
                 report.rows_with_errors += 1;
             }
@@ -515,6 +556,9 @@ impl Rows {
                     (None, whole(detail))
                 };
                 report.note(Code::MixedNewlines, None, "one kind of line end", make);
+            }
+            What::Garbled(place) => {
+                self.tell_garbled(text, record, row, (fault.at, place), report);
             }
             What::Ragged => {
                 let found = cells.len();
@@ -566,6 +610,38 @@ impl Rows {
                 }
             }
         }
+    }
+
+    fn tell_garbled(
+        &self,
+        text: Text<'_>,
+        record: &Record,
+        row: u64,
+        (at, place): (usize, usize),
+        report: &mut Report,
+    ) {
+        let cells = text.index.cells(record);
+        let is_regular = cells.len() == self.columns.len();
+        let column = self.columns.get(at).filter(|_| is_regular);
+        let make = || {
+            let raw = cells.get(at);
+            let raw = raw.and_then(|cell| text.buffer.get(cell.start()..cell.end()));
+            let sample = Sample {
+                line: Some(text.line_of(record, place)),
+                row: Some(row),
+                byte: Some(text.at(place)),
+                value: raw
+                    .zip(column)
+                    .map(|(raw, column)| show::value(raw, column.sight)),
+                detail: "it was read in the wrong encoding, and written again".to_owned(),
+            };
+            (
+                Some("Export it again from where it comes from, as UTF-8.".to_owned()),
+                sample,
+            )
+        };
+        let (name, rule) = (column.map(|column| column.name.as_str()), "readable text");
+        report.note(Code::SuspectMojibake, name, rule, make);
     }
 
     fn tell_cell(
@@ -707,12 +783,30 @@ impl Batch {
     }
 }
 
+// === impl What ===
+
+impl What {
+    /// No mere warning.
+    fn is_error(self) -> bool {
+        match self {
+            Self::Garbled(_) | Self::Mixed => false,
+            Self::Blank
+            | Self::Cell(_)
+            | Self::KeyNull(_)
+            | Self::KeyRepeat(_)
+            | Self::Mark(_)
+            | Self::Ragged => true,
+        }
+    }
+}
+
 // === impl Text ===
 
 impl Text<'_> {
     /// The offset in the file of a place in the buffer.
     pub(crate) fn at(&self, place: usize) -> u64 {
-        self.base + u64::try_from(place).unwrap_or(0)
+        let before = self.buffer.as_bytes().get(..place).unwrap_or_default();
+        self.base + self.width.of(before)
     }
 
     /// The physical line of a place inside a record.
@@ -937,6 +1031,7 @@ mod tests {
         let whole = Text {
             buffer: text,
             base: 0,
+            width: Width::Utf8,
             index: &index,
         };
         let mut refused = None;

@@ -12,6 +12,7 @@
 
 use std::ops::Range;
 
+use crate::inspect::charset::Width;
 use crate::inspect::csv::{Bounds, Index, MarkKind, ScanFault, ScanFaultKind, Scanner};
 use crate::inspect::encoding::{self, Prefix};
 use crate::inspect::report::{Refused, Report, Sample};
@@ -38,6 +39,8 @@ pub(crate) struct Table {
     /// Bytes not yet judged; they start at `base` of the file.
     buffer: Vec<u8>,
     base: u64,
+    /// How many bytes of the file the buffer's text was.
+    width: Width,
     /// Bytes of the buffer known to be UTF-8.
     valid: usize,
     has_begun: bool,
@@ -103,6 +106,7 @@ impl Table {
             tokenizers,
             buffer: Vec::new(),
             base: 0,
+            width: Width::Utf8,
             valid: 0,
             has_begun: false,
             index: Index::default(),
@@ -118,7 +122,18 @@ impl Table {
 
     /// Bytes taken so far.
     pub(crate) fn taken(&self) -> u64 {
-        self.base + u64::try_from(self.buffer.len()).unwrap_or(0)
+        self.at(self.buffer.len())
+    }
+
+    /// The text comes from another encoding than UTF-8; nothing has been pushed yet.
+    pub(crate) fn set_width(&mut self, width: Width) {
+        self.width = width;
+        self.has_begun = true;
+    }
+
+    /// So many bytes of the file are no text.
+    pub(crate) fn skip(&mut self, bytes: u64) {
+        self.base += bytes;
     }
 
     /// Values tokenized so far, by column.
@@ -195,15 +210,7 @@ impl Table {
         self.has_begun = true;
         if self.buffer.starts_with(encoding::BOM) {
             if self.bom == Bom::Reject {
-                let sample = Sample {
-                    line: Some(1),
-                    byte: Some(0),
-                    detail: "the file starts with a byte order mark".to_owned(),
-                    ..Sample::default()
-                };
-                let rule = "UTF-8 without a byte order mark";
-                let hint = Some("Save the file as UTF-8 without BOM.".to_owned());
-                return Err(report.refuse(0, Code::EncodingError, None, rule, hint, sample));
+                return Err(refuse_mark(report));
             }
             self.buffer.drain(..encoding::BOM.len());
             self.base = u64::try_from(encoding::BOM.len()).unwrap_or(0);
@@ -244,10 +251,10 @@ impl Table {
             return;
         }
         let bytes = self.index.forget(judged, &self.scanner);
+        self.base = self.at(bytes);
         self.scanner.shift(bytes, &self.index);
         self.buffer.drain(..bytes);
         self.valid -= bytes;
-        self.base += u64::try_from(bytes).unwrap_or(0);
     }
 
     /// Judges the records found since the last time.
@@ -299,6 +306,7 @@ impl Table {
         let text = Text {
             buffer: simdutf8::basic::from_utf8(valid).unwrap_or_default(),
             base: self.base,
+            width: self.width,
             index: &self.index,
         };
         match &mut self.rows {
@@ -338,6 +346,7 @@ impl Table {
         let text = Text {
             buffer: str::from_utf8(&self.buffer).unwrap_or_default(),
             base: self.base,
+            width: self.width,
             index: &self.index,
         };
         for mark in self.index.marks(record) {
@@ -374,6 +383,7 @@ impl Table {
         let text = Text {
             buffer: simdutf8::basic::from_utf8(valid).unwrap_or_default(),
             base: self.base,
+            width: self.width,
             index: &self.index,
         };
         let (start, end) = (text.at(record.span().start), text.at(record.span().end));
@@ -453,29 +463,67 @@ impl Table {
 
     /// The offset in the file of a place in the buffer.
     fn at(&self, place: usize) -> u64 {
-        self.base + u64::try_from(place).unwrap_or(0)
+        self.base + self.width.of(self.buffer.get(..place).unwrap_or_default())
+    }
+
+    /// The file is in no encoding the contract takes.
+    pub(crate) fn refuse_encoding(
+        rule: &str,
+        detail: &str,
+        hint: &str,
+        report: &mut Report,
+    ) -> Refused {
+        let sample = Sample {
+            line: Some(1),
+            byte: Some(0),
+            detail: detail.to_owned(),
+            ..Sample::default()
+        };
+        let hint = Some(hint.to_owned());
+        report.refuse(0, Code::EncodingError, None, rule, hint, sample)
+    }
+
+    /// A byte behind all the text so far means nothing in the encoding of this name.
+    pub(crate) fn refuse_byte(
+        &self,
+        encoding: &str,
+        byte: u8,
+        hint: Option<&str>,
+        report: &mut Report,
+    ) -> Refused {
+        self.no_character(encoding, byte, self.taken(), hint, report)
     }
 
     /// The byte behind the valid ones is none of UTF-8.
     fn not_utf8(&self, byte: u8, hint: Option<&str>, report: &mut Report) -> Refused {
+        self.no_character("UTF-8", byte, self.at(self.valid), hint, report)
+    }
+
+    fn no_character(
+        &self,
+        encoding: &str,
+        byte: u8,
+        at: u64,
+        hint: Option<&str>,
+        report: &mut Report,
+    ) -> Refused {
         let line = self.scanner.line();
         let column = self.scanner.column(&self.index);
         let column = self.rows.as_ref().and_then(|rows| rows.name(column));
         let sample = Sample {
             line: Some(line),
-            byte: Some(self.at(self.valid)),
+            byte: Some(at),
             detail: match column {
                 Some(name) => format!(
-                    "byte 0x{byte:02X} at line {line} is not UTF-8 (in {})",
+                    "byte 0x{byte:02X} at line {line} is not {encoding} (in {})",
                     show::name(name)
                 ),
-                None => format!("byte 0x{byte:02X} at line {line} is not UTF-8"),
+                None => format!("byte 0x{byte:02X} at line {line} is not {encoding}"),
             },
             ..Sample::default()
         };
         let hint = hint.map(str::to_owned);
-        let at = self.at(self.valid);
-        report.refuse(at, Code::EncodingError, None, "UTF-8", hint, sample)
+        report.refuse(at, Code::EncodingError, None, encoding, hint, sample)
     }
 
     /// A fault of structure.
@@ -557,6 +605,19 @@ impl Table {
             | ScanFaultKind::UnclosedQuote => None,
         }
     }
+}
+
+/// A byte order mark where the contract takes none.
+pub(crate) fn refuse_mark(report: &mut Report) -> Refused {
+    let sample = Sample {
+        line: Some(1),
+        byte: Some(0),
+        detail: "the file starts with a byte order mark".to_owned(),
+        ..Sample::default()
+    };
+    let rule = "no byte order mark";
+    let hint = Some("Save the file without a byte order mark (BOM).".to_owned());
+    report.refuse(0, Code::EncodingError, None, rule, hint, sample)
 }
 
 /// There is nothing in the file.

@@ -83,7 +83,7 @@ fn orders() -> Contract {
     columns[3].token = Some(token(TokenKind::Mask, None));
     columns[3].length_max = Some(6);
     Contract {
-        encoding: Encoding::Utf8,
+        encoding: vec![Encoding::Utf8],
         bom: Bom::Strip,
         compression: vec![Compression::None, Compression::Gzip],
         ratio_max: 200,

@@ -291,6 +291,11 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
         Effect::Narrowing
     };
     lines.value("bom", &old.bom, &new.bom, bom, word);
+    let encodings = |contract: &Contract| {
+        let names = contract.encoding.iter().map(|one| one.name().to_owned());
+        names.collect()
+    };
+    lines.set("encoding", &encodings(old), &encodings(new));
     let compressions = |contract: &Contract| contract.compression.iter().map(word).collect();
     lines.set("compression", &compressions(old), &compressions(new));
     lines.most(

@@ -730,15 +730,6 @@ fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
 // === the contract ===
 
 fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
-    const ENCODINGS_LATER: &[&str] = &[
-        "windows-1252",
-        "windows-1250",
-        "iso-8859-1",
-        "iso-8859-15",
-        "utf-16",
-        "utf-16le",
-        "utf-16be",
-    ];
     const COMPRESSIONS: &[(&str, Compression)] = &[
         ("none", Compression::None),
         ("gzip", Compression::Gzip),
@@ -750,7 +741,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         &[("reject", OnFinding::Reject), ("hold", OnFinding::Hold)];
     let before = notes.errors();
     let on_finding = table.word("on_finding", ON_FINDING, &["split"], notes);
-    table.words("encoding", &[("utf-8", ())], ENCODINGS_LATER, notes);
+    let encoding = encodings(table, notes);
     let bom = table.word(
         "bom",
         &[("strip", Bom::Strip), ("reject", Bom::Reject)],
@@ -773,7 +764,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
     };
     let format = format.filter(|_| notes.errors() == before)?;
     Some(Contract {
-        encoding: Encoding::Utf8,
+        encoding: encoding.unwrap_or_else(|| vec![Encoding::Utf8]),
         bom: bom.map_or(Bom::Strip, Spanned::into_inner),
         compression: compression.map_or_else(|| vec![Compression::None], Spanned::into_inner),
         ratio_max: ratio.map_or(limits::DECOMPRESS_RATIO_MAX, Spanned::into_inner),
@@ -783,6 +774,35 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         trailer,
         on_finding: on_finding.map_or(OnFinding::Reject, Spanned::into_inner),
     })
+}
+
+/// The encodings taken, when it can be told which of them a file is in.
+fn encodings(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Vec<Encoding>> {
+    let words: Vec<(&'static str, Encoding)> =
+        Encoding::all().map(|one| (one.name(), one)).collect();
+    let found = table.words("encoding", &words, &[], notes)?;
+    let taken = found.get_ref();
+    let older: Vec<&str> = taken
+        .iter()
+        .filter(|one| matches!(one, Encoding::Older(_)))
+        .map(|one| one.name())
+        .collect();
+    let is_ebcdic = taken.iter().any(|one| matches!(one, Encoding::Ebcdic(_)));
+    let why = if is_ebcdic && taken.len() > 1 {
+        "EBCDIC stands alone: in no other encoding do its bytes mean what they mean there"
+            .to_owned()
+    } else if older.len() > 1 {
+        format!(
+            "whether a file is in {} cannot be told from its bytes",
+            older.join(" or ")
+        )
+    } else {
+        return Some(found.into_inner());
+    };
+    notes
+        .error(codes::POLICY_CONFLICT, &found.span(), why)
+        .under("one of them, with utf-8 and utf-16 beside it where needed; or a feed for each");
+    None
 }
 
 fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {

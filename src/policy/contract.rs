@@ -12,8 +12,8 @@ use crate::terms::ids::DomainName;
 /// What a file of one feed must be.
 #[derive(Clone, Debug)]
 pub struct Contract {
-    /// How text becomes characters.
-    pub encoding: Encoding,
+    /// How text may become characters; the file tells which of them it is in.
+    pub encoding: Vec<Encoding>,
     /// What a leading byte order mark means.
     pub bom: Bom,
     /// Compressions taken, by what the first bytes are.
@@ -44,12 +44,64 @@ pub enum OnFinding {
     Split,
 }
 
-/// Character encodings taken. More come with later contracts.
+/// A character encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
+    /// One of [`EBCDIC`].
+    Ebcdic(&'static str),
+    /// One of [`OLDER`].
+    Older(&'static str),
+    /// RFC 2781, whichever way round its bytes are.
+    Utf16,
+    /// The same, the high byte first.
+    Utf16Be,
+    /// The same, the low byte first.
+    Utf16Le,
     /// RFC 3629.
     Utf8,
 }
+
+/// Encodings in which ASCII is ASCII, by their names in the WHATWG Encoding Standard or, where that
+/// has none, at IANA.
+pub const OLDER: [&str; 34] = [
+    "windows-1250",
+    "windows-1251",
+    "windows-1252",
+    "windows-1253",
+    "windows-1254",
+    "windows-1255",
+    "windows-1256",
+    "windows-1257",
+    "windows-1258",
+    "windows-874",
+    "iso-8859-1",
+    "iso-8859-2",
+    "iso-8859-3",
+    "iso-8859-4",
+    "iso-8859-5",
+    "iso-8859-6",
+    "iso-8859-7",
+    "iso-8859-8",
+    "iso-8859-9",
+    "iso-8859-10",
+    "iso-8859-13",
+    "iso-8859-14",
+    "iso-8859-15",
+    "iso-8859-16",
+    "koi8-r",
+    "koi8-u",
+    "cp437",
+    "cp850",
+    "ibm866",
+    "shift_jis",
+    "euc-jp",
+    "euc-kr",
+    "gb18030",
+    "big5",
+];
+
+/// Encodings of IBM mainframes, by their code page.
+pub const EBCDIC: [&str; 2] = ["cp037", "cp500"];
 
 /// What to do with a byte order mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -352,6 +404,51 @@ pub struct Trailer {
     pub rows: Option<String>,
     /// Sums: index of an integer or decimal column, and the group that holds its sum.
     pub sums: Vec<(usize, String)>,
+}
+
+// === impl Encoding ===
+
+impl Encoding {
+    /// Its name in policies, as in `windows-1252`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ebcdic(name) | Self::Older(name) => name,
+            Self::Utf16 => "utf-16",
+            Self::Utf16Be => "utf-16be",
+            Self::Utf16Le => "utf-16le",
+            Self::Utf8 => "utf-8",
+        }
+    }
+
+    /// Its name in messages, as in `Windows-1252`.
+    #[must_use]
+    pub fn title(self) -> String {
+        match self.name() {
+            name if name.starts_with("windows") => name.replacen('w', "W", 1),
+            name if name.starts_with("cp") => name.replacen("cp", "code page ", 1),
+            "shift_jis" => "Shift_JIS".to_owned(),
+            "big5" => "Big5".to_owned(),
+            name => name.to_ascii_uppercase(),
+        }
+    }
+
+    /// One of the three UTF-16.
+    #[must_use]
+    pub fn is_utf_16(self) -> bool {
+        match self {
+            Self::Utf16 | Self::Utf16Be | Self::Utf16Le => true,
+            Self::Ebcdic(_) | Self::Older(_) | Self::Utf8 => false,
+        }
+    }
+
+    /// Every encoding a policy may name.
+    pub fn all() -> impl Iterator<Item = Self> {
+        [Self::Utf8, Self::Utf16, Self::Utf16Le, Self::Utf16Be]
+            .into_iter()
+            .chain(OLDER.map(Self::Older))
+            .chain(EBCDIC.map(Self::Ebcdic))
+    }
 }
 
 // === impl Contract ===

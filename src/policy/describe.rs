@@ -111,18 +111,20 @@ fn ascii(text: &str) -> String {
     out
 }
 
+fn encoding_words(contract: &Contract) -> String {
+    let titles: Vec<String> = contract.encoding.iter().map(|one| one.title()).collect();
+    let titles = titles.join(" or ");
+    match contract.bom {
+        Bom::Strip => titles,
+        Bom::Reject => format!("{titles} without byte order mark"),
+    }
+}
+
 fn format_words(contract: &Contract) -> String {
     let Format::Csv(dialect) = &contract.format else {
         return "any; the file is passed on as it is".to_owned();
     };
-    let mut parts = vec![
-        "CSV (RFC 4180)".to_owned(),
-        match contract.bom {
-            Bom::Strip => "UTF-8",
-            Bom::Reject => "UTF-8 without byte order mark",
-        }
-        .to_owned(),
-    ];
+    let mut parts = vec!["CSV (RFC 4180)".to_owned(), encoding_words(contract)];
     parts.extend(dialect_words(*dialect));
     let compressions: Vec<&str> = contract
         .compression

@@ -63,13 +63,15 @@ pub enum Code {
     TokenError,
     /// Warning: CRLF and LF in one file.
     MixedNewlines,
+    /// Warning: text that was read in the wrong encoding and written again.
+    SuspectMojibake,
 }
 
 // === impl Code ===
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
@@ -97,6 +99,7 @@ impl Code {
         Self::ControlCharacters,
         Self::TokenError,
         Self::MixedNewlines,
+        Self::SuspectMojibake,
     ];
 
     /// The slug, as in `missing-cell`.
@@ -130,13 +133,14 @@ impl Code {
             Self::ControlCharacters => "control-characters",
             Self::TokenError => "token-error",
             Self::MixedNewlines => "mixed-newlines",
+            Self::SuspectMojibake => "suspect-mojibake",
         }
     }
 
     /// Worth saying, but no reason to refuse.
     #[must_use]
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::MixedNewlines)
+        matches!(self, Self::MixedNewlines | Self::SuspectMojibake)
     }
 
     /// The long text: what it is, usual causes, an example, what policy can change. Lines end
@@ -161,7 +165,7 @@ format-error - the bytes are not the format the feed declares
             Self::EncodingError => {
                 "\
 encoding-error - a byte is not valid in the agreed character encoding
-  Usual causes: a file saved as Windows-1252 or Latin-1; a file cut in the
+  Usual causes: a file saved in another encoding than agreed; a file cut in the
     middle of a character; two files of different encodings put together.
   Wrong: the byte E4 for an a-umlaut     Right: the bytes C3 A4 (UTF-8)
   Policy: `encoding` lists what is taken, `bom` says what a byte order mark
@@ -393,6 +397,15 @@ mixed-newlines - some lines end in CR LF and some in LF (a warning)
   Usual causes: files of two systems put together; an editor on one part.
   Right: one kind of line end in the whole file.
   Policy: `newline` = \"lf\" or \"crlf\" makes the other kind a finding.
+"
+            }
+            Self::SuspectMojibake => {
+                "\
+suspect-mojibake - text may have been read in the wrong encoding (a warning)
+  Usual causes: UTF-8 that a program took for Windows-1252 and wrote as UTF-8
+    again; a program that put U+FFFD where it could not read a character.
+  Wrong: A-tilde and a currency sign     Right: a-umlaut
+  Policy: nothing; the text is forwarded as it came.
 "
             }
         }

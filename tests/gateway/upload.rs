@@ -85,6 +85,11 @@ pub(crate) const TESTS: &[Test] = &[
         packed,
     ),
     (
+        "files in other encodings are delivered as utf-8, and a byte of none is refused with its place",
+        Needs::OpenSsh,
+        encodings,
+    ),
+    (
         "2,200 MiB with two rekeys arrive five times of five in bounded memory",
         Needs::OpenSsh,
         large,
@@ -451,6 +456,43 @@ fn spilled() -> Verdict {
         .sftp(&format!("put {} inbox/\n", file.display()))?
         .expect_code(1)?
         .expect_stderr("line 20000  unique-error")?;
+    Ok(())
+}
+
+fn encodings() -> Verdict {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let gateway = Gateway::start_with(|home| {
+        let policy = fs::read(cases.join("_policies/encodings.toml"))?;
+        Ok(fs::write(home.join("policies/acme.toml"), policy)?)
+    })?;
+    let put = |case: &str, name: &str| {
+        let input = cases.join(case).join("input.csv");
+        gateway.sftp(&format!("put {} inbox/{name}\n", input.display()))
+    };
+    for (case, name) in [
+        ("windows-1252-is-read-beside-utf-8", "latin.csv"),
+        ("utf-16-with-a-mark-low-byte-first-is-read", "utf-16.csv"),
+        ("shift-jis-is-read", "shift_jis.csv"),
+        ("cp037-is-read", "cp037.csv"),
+    ] {
+        put(case, name)?.expect_code(0)?;
+        gateway.wait_state(name, "delivered")?;
+    }
+    let objects = gateway.objects()?;
+    assert_eq!(objects.len(), 4);
+    for (key, content) in &objects {
+        let text = std::str::from_utf8(content)?;
+        assert!(
+            text.starts_with("id,note\n1,") && !text.is_ascii(),
+            "{key} {text}"
+        );
+    }
+    put(
+        "a-letter-of-windows-is-a-fault-in-iso-8859-1",
+        "iso-8859-1.csv",
+    )?
+    .expect_code(1)?
+    .expect_stderr("byte 0x93 at line 2 is not ISO-8859-1 (in note)")?;
     Ok(())
 }
 
