@@ -4,7 +4,7 @@
 //! where it must be; everything that needs no change is copied in runs. Values of token columns
 //! are replaced here and nowhere are they copied.
 
-use crate::inspect::csv::{Cell, Form, Record};
+use crate::inspect::records::{Cell, Form, Record};
 use crate::tokens::{TokenFault, Tokenizer};
 
 /// Writes the rows of one file.
@@ -276,7 +276,8 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inspect::csv::{Bounds, Index, Scanner};
+    use crate::inspect::csv::Scanner;
+    use crate::inspect::records::{Bounds, Index};
     use crate::policy::contract::{
         Dialect, Header, Keep, Newline, Normalise, TokenKind, TokenRule,
     };

@@ -20,6 +20,7 @@ mod judge;
 mod magic;
 mod mojibake;
 mod pages;
+mod records;
 pub mod report;
 mod rows;
 mod schema;

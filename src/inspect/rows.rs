@@ -13,9 +13,9 @@
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
-use crate::inspect::csv::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::encode::{Output, TokenColumn, Writer};
 use crate::inspect::mojibake;
+use crate::inspect::records::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::schema::{Layout, Place};
 use crate::inspect::show::{self, Sight};
@@ -968,7 +968,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::inspect::csv::{Bounds, Scanner};
+    use crate::inspect::csv::Scanner;
+    use crate::inspect::records::Bounds;
     use crate::inspect::schema;
     use crate::policy::contract::{
         Column, ExtraColumns, FieldsMatch, Header, HeaderMatch, MissingColumns, Newline, TextFormat,

@@ -13,8 +13,9 @@
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
-use crate::inspect::csv::{Bounds, Index, MarkKind, ScanFault, ScanFaultKind, Scanner};
+use crate::inspect::csv::{ScanFault, ScanFaultKind, Scanner};
 use crate::inspect::encoding::{self, Prefix};
+use crate::inspect::records::{Bounds, Index, MarkKind};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::rows::{self, Rows, Text};
 use crate::inspect::schema;
@@ -250,7 +251,7 @@ impl Table {
         if judged == 0 {
             return;
         }
-        let bytes = self.index.forget(judged, &self.scanner);
+        let bytes = self.index.forget(judged, self.scanner.unfinished());
         self.base = self.at(bytes);
         self.scanner.shift(bytes, &self.index);
         self.buffer.drain(..bytes);
