@@ -462,6 +462,29 @@ fn old_algorithms_are_for_named_networks_and_until_a_day() {
 }
 
 #[test]
+fn what_means_nothing_for_json_is_refused() {
+    let code = "policy.conflict";
+    let csv = BASE.lines().find(|line| line.starts_with("format"));
+    let csv = csv.expect("BASE names a format");
+    let found = |schema: &str, format: &str| {
+        let text = BASE.replacen(csv, &format!("format = {{ type = \"ndjson\"{format} }}"), 1);
+        let text = text.replacen("[feed.schema]\n", &format!("[feed.schema]\n{schema}\n"), 1);
+        let mistakes = mistakes_of(&text);
+        assert!(mistakes.iter().all(|one| one.code == code), "{mistakes:?}");
+        let messages = mistakes.into_iter().map(|one| one.message);
+        messages.collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(found("", ""), "JSON has no last line with control totals");
+    for (schema, format, why) in [
+        ("", ", delimiter = \";\"", "so `delimiter` says nothing"),
+        ("fields_match = \"exact\"", "", "have no order"),
+    ] {
+        let found = found(schema, format);
+        assert!(found.contains(why), "{found}");
+    }
+}
+
+#[test]
 fn encodings_that_cannot_be_told_apart_are_refused_together() {
     let code = "policy.conflict";
     let hint = "a feed for each";

@@ -604,7 +604,9 @@ mod tests {
 
     use super::*;
     use crate::authority::partner_keys::FolderFile;
-    use crate::policy::contract::{Bom, Compression, Contract, Encoding, Format, OnFinding};
+    use crate::policy::contract::{
+        Bom, Compression, Contract, Encoding, Format, OnFinding, OutputFormat,
+    };
     use crate::policy::feed::{Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
     use crate::terms::digest::DigestKind;
@@ -654,6 +656,7 @@ mod tests {
                 ratio_max: 1,
                 output_bytes_max: 1000,
                 format: Format::Opaque,
+                output: OutputFormat::Csv,
                 schema: None,
                 trailer: None,
                 on_finding: OnFinding::Reject,

@@ -38,6 +38,22 @@ pub(crate) enum ScanFaultKind {
     Crlf,
     /// LF where the dialect takes only CRLF.
     Lf,
+    /// Something behind the array.
+    JsonBehind,
+    /// Text that is not JSON.
+    JsonBroken,
+    /// The file ends inside an object.
+    JsonCut,
+    /// Values in values in values.
+    JsonDepth,
+    /// No array.
+    JsonNoArray,
+    /// Neither a comma nor the end behind an object.
+    JsonNoComma,
+    /// No object where one must be.
+    JsonNoObject,
+    /// The file ends inside the array.
+    JsonOpen,
     /// A quote in a cell that did not start with one.
     QuoteInside,
     /// A record over its limit.

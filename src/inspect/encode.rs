@@ -1,10 +1,13 @@
-//! Accepted rows out again: CSV in UTF-8 with LF, under the contract's labels.
+//! Accepted rows out again, in UTF-8: CSV with LF under the contract's labels, or JSON objects with
+//! the contract's names for keys.
 //!
-//! Columns stand in the order they are given in, whatever the file's. A cell is quoted only
-//! where it must be; everything that needs no change is copied in runs. Values of token columns
+//! Columns stand in the order they are given in, whatever the file's. A cell of CSV is quoted only
+//! where it must be; everything that needs no change is copied in runs. In JSON, numbers and booleans
+//! are such where they are written like one, and what is no value is `null`. Values of token columns
 //! are replaced here and nowhere are they copied.
 
 use crate::inspect::records::{Cell, Form, Record};
+use crate::policy::contract::{Column, JsonShape, Kind};
 use crate::tokens::{TokenFault, Tokenizer};
 
 /// Writes the rows of one file.
@@ -18,6 +21,31 @@ pub(crate) struct Writer {
     missing: Vec<String>,
     scratch: String,
     token: Vec<u8>,
+    /// For JSON: the members of an object, one for each step that writes something.
+    json: Option<Json>,
+}
+
+/// How objects are written.
+struct Json {
+    shape: JsonShape,
+    members: Vec<Member>,
+    /// Something stands in the array already.
+    has_begun: bool,
+}
+
+/// One member of an object.
+pub(crate) struct Member {
+    /// Its key, with quotes and colon.
+    key: Vec<u8>,
+    words: Words,
+}
+
+/// What text of a column is no JSON string.
+enum Words {
+    /// These mean true and false.
+    Booleans(Vec<String>, Vec<String>),
+    Numbers,
+    Text,
 }
 
 /// Where a column of the output comes from.
@@ -130,7 +158,43 @@ impl Writer {
             missing: missing.to_vec(),
             scratch: String::new(),
             token: Vec::new(),
+            json: None,
         }
+    }
+
+    /// The same for JSON; `members`: those of an object, for each column that is not left out.
+    pub(crate) fn json(
+        shape: JsonShape,
+        quote: u8,
+        outputs: Vec<Output>,
+        members: Vec<Member>,
+        missing: &[String],
+    ) -> Self {
+        let mut writer = Self::new(b',', quote, Vec::new(), missing);
+        for output in outputs {
+            let step = match output {
+                Output::Copy(at) => Step::Copy {
+                    first: at,
+                    last: at,
+                },
+                Output::Empty => Step::Empty,
+                Output::Token(at, column) => {
+                    let step = match column.tokenizer {
+                        Some(_) => Step::Token(writer.tokens.len()),
+                        None => Step::Count(writer.tokens.len()),
+                    };
+                    writer.tokens.push(TokenColumn { at, ..*column });
+                    step
+                }
+            };
+            writer.steps.push((false, step));
+        }
+        writer.json = Some(Json {
+            shape,
+            members,
+            has_begun: false,
+        });
+        writer
     }
 
     /// Values tokenized so far, by column.
@@ -140,8 +204,16 @@ impl Writer {
             .map(|column| (column.name.as_str(), column.values))
     }
 
-    /// Writes the labels.
+    /// Writes what stands before the first row: the labels.
     pub(crate) fn labels<'l>(&self, labels: impl Iterator<Item = &'l str>, out: &mut Vec<u8>) {
+        match &self.json {
+            None => {}
+            Some(json) if json.shape == JsonShape::Array => {
+                out.push(b'[');
+                return;
+            }
+            Some(_) => return,
+        }
         for (number, label) in labels.enumerate() {
             if number > 0 {
                 out.push(self.delimiter);
@@ -149,6 +221,15 @@ impl Writer {
             self.cell(label.as_bytes(), out);
         }
         out.push(b'\n');
+    }
+
+    /// Writes what stands behind the last row.
+    pub(crate) fn end(&self, out: &mut Vec<u8>) {
+        if let Some(json) = &self.json
+            && json.shape == JsonShape::Array
+        {
+            out.extend_from_slice(b"\n]\n");
+        }
     }
 
     /// Writes one row that was found good. Nothing is written when a value has no token.
@@ -160,6 +241,16 @@ impl Writer {
         out: &mut Vec<u8>,
     ) -> Result<(), NoToken> {
         let start = out.len();
+        if let Some(mut json) = self.json.take() {
+            let result = self.object(&mut json, text, cells, out);
+            if result.is_err() {
+                out.truncate(start);
+            } else {
+                json.has_begun = true;
+            }
+            self.json = Some(json);
+            return result;
+        }
         for at in 0..self.steps.len() {
             let Some((delimited, step)) = self.steps.get(at).copied() else {
                 break;
@@ -193,6 +284,107 @@ impl Writer {
         Ok(())
     }
 
+    fn object(
+        &mut self,
+        json: &mut Json,
+        text: &str,
+        cells: &[Cell],
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoToken> {
+        match json.shape {
+            JsonShape::Lines => {}
+            JsonShape::Array if json.has_begun => out.extend_from_slice(b",\n"),
+            JsonShape::Array => out.push(b'\n'),
+        }
+        let mut members = json.members.iter();
+        let mut before = b'{';
+        for at in 0..self.steps.len() {
+            let Some((_, step)) = self.steps.get(at).copied() else {
+                break;
+            };
+            if let Step::Count(column) = step {
+                self.replace(column, text, cells, out)?;
+                continue;
+            }
+            let Some(member) = members.next() else { break };
+            out.push(before);
+            before = b',';
+            out.extend_from_slice(&member.key);
+            match step {
+                Step::Copy { first, .. } => {
+                    if let Some(cell) = cells.get(first) {
+                        self.value(member, text, *cell, out);
+                    }
+                }
+                Step::Empty => out.extend_from_slice(b"null"),
+                Step::Count(_) => {}
+                Step::Token(column) => self.json_token(column, text, cells, out)?,
+            }
+        }
+        if before == b'{' {
+            out.push(before);
+        }
+        out.push(b'}');
+        if json.shape == JsonShape::Lines {
+            out.push(b'\n');
+        }
+        Ok(())
+    }
+
+    /// One cell as a JSON value.
+    fn value(&mut self, member: &Member, text: &str, cell: Cell, out: &mut Vec<u8>) {
+        let content = text.as_bytes().get(cell.start()..cell.end());
+        let content = content.unwrap_or_default();
+        if cell.form == Form::JsonEscaped {
+            // It is what it must be already.
+            out.push(b'"');
+            out.extend_from_slice(content);
+            out.push(b'"');
+            return;
+        }
+        let value = cell.text(text, self.quote, &mut self.scratch);
+        let is_missing = |value: &str| self.missing.iter().any(|missing| missing == value);
+        if matches!(cell.form, Form::Null | Form::Absent) || is_missing(value) {
+            out.extend_from_slice(b"null");
+            return;
+        }
+        match &member.words {
+            Words::Booleans(yes, _) if yes.iter().any(|word| word == value) => {
+                out.extend_from_slice(b"true");
+            }
+            Words::Booleans(_, no) if no.iter().any(|word| word == value) => {
+                out.extend_from_slice(b"false");
+            }
+            Words::Numbers if is_number(value) => out.extend_from_slice(value.as_bytes()),
+            Words::Booleans(..) | Words::Numbers | Words::Text => json_string(value, out),
+        }
+    }
+
+    fn json_token(
+        &mut self,
+        column: usize,
+        text: &str,
+        cells: &[Cell],
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoToken> {
+        let start = out.len();
+        self.replace_plain(column, text, cells)?;
+        let Some(column) = self.tokens.get(column) else {
+            return Ok(());
+        };
+        let cell = cells.get(column.at);
+        let is_null = cell.is_none_or(|cell| matches!(cell.form, Form::Null | Form::Absent));
+        let token = String::from_utf8_lossy(&self.token);
+        let is_missing = is_null || self.missing.iter().any(|missing| *missing == token);
+        if is_missing && !column.tokenise_empty {
+            out.extend_from_slice(b"null");
+        } else {
+            json_string(&token, out);
+        }
+        debug_assert!(out.len() > start);
+        Ok(())
+    }
+
     fn copy(&self, text: &str, record: &Record, cells: &[Cell], out: &mut Vec<u8>) {
         let bytes = text.as_bytes();
         if let (true, [first, .., last] | [first @ last]) = (record.is_plain, cells) {
@@ -207,6 +399,13 @@ impl Writer {
             let content = bytes.get(cell.start()..cell.end()).unwrap_or_default();
             match cell.form {
                 Form::Plain => out.extend_from_slice(content),
+                Form::Absent => {}
+                Form::Null => self.null(out),
+                Form::JsonEscaped => {
+                    let mut undone = String::new();
+                    let text = cell.text(text, self.quote, &mut undone);
+                    self.cell(text.as_bytes(), out);
+                }
                 Form::Quoted => self.cell(content, out),
                 Form::Escaped => {
                     // The content is still doubled as it must be.
@@ -218,6 +417,14 @@ impl Writer {
         }
     }
 
+    /// No value, as cells say it.
+    fn null(&self, out: &mut Vec<u8>) {
+        let is_empty = self.missing.iter().any(String::is_empty);
+        if let Some(word) = self.missing.first().filter(|_| !is_empty) {
+            self.cell(word.as_bytes(), out);
+        }
+    }
+
     fn replace(
         &mut self,
         column: usize,
@@ -225,6 +432,19 @@ impl Writer {
         cells: &[Cell],
         out: &mut Vec<u8>,
     ) -> Result<(), NoToken> {
+        self.replace_plain(column, text, cells)?;
+        let Some(column) = self.tokens.get(column) else {
+            return Ok(());
+        };
+        if column.tokenizer.is_some() {
+            self.cell(&self.token, out);
+        }
+        Ok(())
+    }
+
+    /// The token of a cell, or the cell itself where it is no value, into `token`.
+    fn replace_plain(&mut self, column: usize, text: &str, cells: &[Cell]) -> Result<(), NoToken> {
+        self.token.clear();
         let Some(column) = self.tokens.get_mut(column) else {
             return Ok(());
         };
@@ -232,12 +452,12 @@ impl Writer {
             return Ok(());
         };
         let value = cell.text(text, self.quote, &mut self.scratch);
-        let is_null = self.missing.iter().any(|missing| missing == value);
+        let is_null =
+            cell.form == Form::Null || self.missing.iter().any(|missing| missing == value);
         let tokenise = !is_null || column.tokenise_empty;
         if tokenise {
             column.values += 1;
         }
-        self.token.clear();
         match &mut column.tokenizer {
             None => return Ok(()),
             Some(tokenizer) if tokenise => {
@@ -250,7 +470,6 @@ impl Writer {
             }
             Some(_) => self.token.extend_from_slice(value.as_bytes()),
         }
-        self.cell(&self.token, out);
         Ok(())
     }
 
@@ -271,6 +490,57 @@ impl Writer {
         }
         out.push(self.quote);
     }
+}
+
+// === impl Member ===
+
+impl Member {
+    /// The member under this label; `column`: its rules, where the contract knows it.
+    pub(crate) fn new(label: &str, column: Option<&Column>) -> Self {
+        let mut key = Vec::new();
+        json_string(label, &mut key);
+        key.push(b':');
+        let words = match column {
+            // A token is text, whatever it stands for.
+            Some(column) if column.token.is_some() => Words::Text,
+            Some(column) => match &column.kind {
+                Kind::Boolean { yes, no } => Words::Booleans(yes.clone(), no.clone()),
+                Kind::Decimal { .. } | Kind::Integer => Words::Numbers,
+                Kind::Date { .. } | Kind::DateTime { .. } | Kind::Text(_) => Words::Text,
+            },
+            None => Words::Text,
+        };
+        Self { key, words }
+    }
+}
+
+/// Whether text is a number as JSON writes them: no leading zeros, no plus.
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
+    let all = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    all(whole) && all(fraction) && (whole == "0" || !whole.starts_with('0'))
+}
+
+/// Text in quotes; only what must be is escaped.
+fn json_string(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0..=0x1f => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            byte => out.push(byte),
+        }
+    }
+    out.push(b'"');
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::inspect::charset::Charset;
 use crate::inspect::magic::{self, Sniffed};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::show;
-use crate::inspect::table::{self, Table, TableRules};
+use crate::inspect::table::{self, RowFormat, Table, TableRules};
 use crate::inspect::unpack::{Flow, Packing, Unpack, UnpackFault};
 use crate::policy::contract::{
     Compression, Contract, ExtraColumns, FieldsMatch, Format, HeaderMatch, MissingColumns, Schema,
@@ -49,6 +49,8 @@ struct Contents {
     head: Option<Vec<u8>>,
     /// Plain bytes are refused even when they are text: the compressions wanted.
     wanted: Option<String>,
+    /// What plain text is called.
+    text: &'static str,
     charset: Charset,
     table: Table,
 }
@@ -65,9 +67,10 @@ impl Envelope {
         keys: &TokenKeys,
         seed: [u8; 16],
     ) -> Result<Self, TokenFault> {
-        let dialect = match contract.format {
+        let format = match contract.format {
             Format::Opaque => return Ok(Self::Opaque(0)),
-            Format::Csv(dialect) => dialect,
+            Format::Csv(dialect) => RowFormat::Csv(dialect),
+            Format::Json(shape) => RowFormat::Json(shape),
         };
         // Without rules no column is known, so that every file is refused.
         let schema = contract.schema.clone().unwrap_or_else(no_columns);
@@ -80,7 +83,8 @@ impl Envelope {
         }
         let rules = TableRules {
             schema,
-            dialect,
+            format,
+            output: contract.output,
             bom: contract.bom,
             trailer: contract.trailer.clone(),
             on_finding: contract.on_finding,
@@ -95,6 +99,10 @@ impl Envelope {
             contents: Contents {
                 head: Some(Vec::new()),
                 wanted: None,
+                text: match format {
+                    RowFormat::Csv(_) => "CSV text",
+                    RowFormat::Json(_) => "JSON text",
+                },
                 charset: Charset::new(&contract.encoding, contract.bom),
                 table: Table::new(rules, tokenizers, seed),
             },
@@ -307,7 +315,7 @@ impl Contents {
             detail,
             ..Sample::default()
         };
-        let rule = self.wanted.as_deref().unwrap_or("CSV text");
+        let rule = self.wanted.as_deref().unwrap_or(self.text);
         Err(report.refuse(0, code, None, rule, hint, sample))
     }
 }

@@ -16,6 +16,7 @@ mod encode;
 mod encoding;
 mod envelope;
 mod formats;
+mod json;
 mod judge;
 mod magic;
 mod mojibake;

@@ -1,11 +1,19 @@
 //! Records of cells, whatever the format they stand in: an index into the caller's buffer, filled by a
 //! scanner and read by the judge of rows.
 
+use crate::inspect::json;
+
 /// How one cell was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
+    /// Nothing to judge: a mark says why.
+    Absent,
     /// In quotes, with doubled quotes inside.
     Escaped,
+    /// In quotes, with the escapes of JSON inside.
+    JsonEscaped,
+    /// No value, in so many words.
+    Null,
     /// Without quotes.
     Plain,
     /// In quotes, and none inside.
@@ -55,6 +63,20 @@ pub(crate) struct Mark {
 pub(crate) enum MarkKind {
     /// NUL, another C0 control, DEL or a C1 control; TAB is none, CR and LF not in quotes.
     Control,
+    /// Something follows an object on its line.
+    JsonBehind,
+    /// Text that is not JSON.
+    JsonBroken,
+    /// A key the contract does not know.
+    JsonExtraKey,
+    /// A value of a kind the column cannot have.
+    JsonKind,
+    /// A column without a key.
+    JsonNoKey,
+    /// A line that is no object.
+    JsonNoObject,
+    /// A key for the second time.
+    JsonRepeat,
     /// CR without LF outside quotes.
     LoneCr,
 }
@@ -94,6 +116,18 @@ pub(crate) struct Unfinished {
     pub(crate) mark: usize,
 }
 
+// === impl Form ===
+
+impl Form {
+    /// A quote stands before the content.
+    pub(crate) fn is_quoted(self) -> bool {
+        match self {
+            Self::Escaped | Self::JsonEscaped | Self::Quoted => true,
+            Self::Absent | Self::Null | Self::Plain => false,
+        }
+    }
+}
+
 // === impl Cell ===
 
 impl Cell {
@@ -107,12 +141,18 @@ impl Cell {
         wide(self.end)
     }
 
-    /// Its content; doubled quotes are undone into `scratch`.
+    /// Its content; doubled quotes and escapes are undone into `scratch`.
     #[inline]
     pub(crate) fn text<'t>(self, buffer: &'t str, quote: u8, scratch: &'t mut String) -> &'t str {
         let raw = buffer.get(self.start()..self.end()).unwrap_or_default();
         match self.form {
             Form::Plain | Form::Quoted => raw,
+            Form::Absent | Form::Null => "",
+            Form::JsonEscaped => {
+                scratch.clear();
+                json::unescape(raw, scratch);
+                scratch
+            }
             Form::Escaped => {
                 scratch.clear();
                 let quote = char::from(quote);

@@ -13,7 +13,7 @@
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
-use crate::inspect::encode::{Output, TokenColumn, Writer};
+use crate::inspect::encode::{Member, Output, TokenColumn, Writer};
 use crate::inspect::mojibake;
 use crate::inspect::records::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::report::{Refused, Report, Sample};
@@ -22,7 +22,9 @@ use crate::inspect::show::{self, Sight};
 use crate::inspect::trailer::Sum;
 use crate::inspect::types::{Broken, Check, Saying, Value};
 use crate::inspect::unique::{Seen, Uniques};
-use crate::policy::contract::{Dialect, Kind, Schema, TokenKind};
+use crate::policy::contract::{
+    Dialect, ExtraColumns, Kind, MissingColumns, OutputFormat, Schema, TokenKind,
+};
 use crate::terms::codes::Code;
 use crate::terms::limits;
 use crate::tokens::Tokenizer;
@@ -38,11 +40,21 @@ pub(crate) struct Rows {
     sums: Vec<Sum>,
     writer: Writer,
     labels: Vec<String>,
+    holds: Holds,
     /// Nothing has been found yet that refuses the file.
     is_clean: bool,
     /// Rows with a fault are left out, and the others written.
     leaves_out: bool,
     batch: Batch,
+}
+
+/// What a person decides about, of JSON.
+#[derive(Clone, Copy)]
+struct Holds {
+    /// Keys the contract does not know.
+    extra: bool,
+    /// Columns without a key.
+    missing: bool,
 }
 
 /// Records of one buffer to judge together.
@@ -130,6 +142,17 @@ enum What {
     Ragged,
 }
 
+/// What a fault means for the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Weight {
+    /// It is an error of its row.
+    Counts,
+    /// A person decides.
+    Holds,
+    /// Nothing.
+    Warns,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CellFault {
     Broken(Broken),
@@ -148,7 +171,7 @@ impl Rows {
     /// `leaves_out`: good rows are written whatever the others are.
     pub(crate) fn new(
         schema: &Schema,
-        dialect: Dialect,
+        (dialect, output): (Dialect, OutputFormat),
         layout: &Layout,
         summed: &[usize],
         mut tokenizers: Vec<Option<Tokenizer>>,
@@ -199,7 +222,17 @@ impl Rows {
         );
         let (outputs, labels) = outputs(schema, layout, &mut tokenizers);
         let (delimiter, quote) = (dialect.delimiter, dialect.quote);
-        let writer = Writer::new(delimiter, quote, outputs, &schema.missing_values);
+        let missing = &schema.missing_values;
+        let writer = match output {
+            OutputFormat::Csv => Writer::new(delimiter, quote, outputs, missing),
+            OutputFormat::Json(shape) => {
+                let members = labels.iter().map(|label| {
+                    let column = schema.columns.iter().find(|column| column.name == *label);
+                    Member::new(label, column)
+                });
+                Writer::json(shape, quote, outputs, members.collect(), missing)
+            }
+        };
         Self {
             quote,
             uniques: Uniques::new(seed, sets, limits::UNIQUE_BYTES_MAX),
@@ -213,6 +246,10 @@ impl Rows {
             sums,
             writer,
             labels,
+            holds: Holds {
+                extra: schema.extra_columns == ExtraColumns::Hold,
+                missing: schema.missing_columns == MissingColumns::Hold,
+            },
             is_clean: true,
             leaves_out,
         }
@@ -222,6 +259,11 @@ impl Rows {
     pub(crate) fn labels(&self, out: &mut Vec<u8>) {
         self.writer
             .labels(self.labels.iter().map(String::as_str), out);
+    }
+
+    /// Writes what belongs behind the last row.
+    pub(crate) fn end(&self, out: &mut Vec<u8>) {
+        self.writer.end(out);
     }
 
     /// The name of the column at a place of the file's rows.
@@ -309,7 +351,8 @@ impl Rows {
             let row = records.partition_point(|record| record.span().end <= place);
             let cells = records.get(row).map(|record| text.index.cells(record));
             let cells = cells.unwrap_or_default();
-            let at = cells.partition_point(|cell| cell.end() <= place);
+            let inside = |cell: &Cell| cell.start() <= place && place < cell.end();
+            let at = cells.iter().position(inside).unwrap_or(usize::MAX - 2);
             if told != Some((row, at)) {
                 told = Some((row, at));
                 self.batch.fault(row, at, What::Garbled(place));
@@ -330,7 +373,7 @@ impl Rows {
             match cells.get(at) {
                 Some(cell) => {
                     let value = cell.text(text.buffer, self.quote, &mut self.batch.scratch);
-                    if !check.is_null(value) {
+                    if cell.form != Form::Null && !check.is_null(value) {
                         sum.add(check.number(value));
                     }
                 }
@@ -361,14 +404,20 @@ impl Rows {
             let Some(cell) = text.index.cells(record).get(at) else {
                 continue;
             };
-            if record.marks > 0 && is_marked(text.index.marks(record), at) {
+            if cell.form == Form::Absent
+                || record.marks > 0 && is_marked(text.index.marks(record), at)
+            {
                 if let Some(sum) = &mut sum {
                     sum.add(None);
                 }
                 continue;
             }
             let value = cell.text(text.buffer, self.quote, scratch);
-            let judged = check.judge(value);
+            let judged = if cell.form == Form::Null {
+                check.null()
+            } else {
+                check.judge(value)
+            };
             if let Err(broken) = judged {
                 faults.push(Fault {
                     row,
@@ -518,7 +567,11 @@ impl Rows {
                 let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
                 self.tell_one(text, record, row, *fault, report);
             }
-            report.row_errors += u64::from(fault.what.is_error());
+            match self.weight(text, records, fault.what, fault.row) {
+                Weight::Warns => {}
+                Weight::Holds => report.hold_errors += 1,
+                Weight::Counts => report.row_errors += 1,
+            }
             if fault.what.is_error() && last_bad != Some(fault.row) {
                 last_bad = Some(fault.row);
                 report.rows_with_errors += 1;
@@ -526,6 +579,23 @@ impl Rows {
         }
         self.batch.faults = faults;
         report.rows += u64::try_from(records.len()).unwrap_or(0);
+    }
+
+    /// What one fault means for the file.
+    fn weight(&self, text: Text<'_>, records: &[Record], what: What, row: usize) -> Weight {
+        if !what.is_error() {
+            return Weight::Warns;
+        }
+        let What::Mark(number) = what else {
+            return Weight::Counts;
+        };
+        let marks = records.get(row).map(|record| text.index.marks(record));
+        let mark = marks.and_then(|marks| marks.get(number));
+        match mark.map(|mark| mark.kind) {
+            Some(MarkKind::JsonExtraKey) if self.holds.extra => Weight::Holds,
+            Some(MarkKind::JsonNoKey) if self.holds.missing => Weight::Holds,
+            Some(_) | None => Weight::Counts,
+        }
     }
 
     fn tell_one(
@@ -592,6 +662,11 @@ impl Rows {
                 };
                 let is_regular = cells.len() == expected;
                 let column = self.columns.get(fault.at).filter(|_| is_regular);
+                if mark.kind == MarkKind::JsonKind
+                    && let Some(column) = column
+                {
+                    return Self::tell_kind(text, record, row, *mark, column, report);
+                }
                 note_mark(
                     text,
                     record,
@@ -610,6 +685,38 @@ impl Rows {
                 }
             }
         }
+    }
+
+    /// A JSON value of a kind the column cannot have.
+    fn tell_kind(
+        text: Text<'_>,
+        record: &Record,
+        row: u64,
+        mark: Mark,
+        column: &FileColumn,
+        report: &mut Report,
+    ) {
+        let Some(check) = &column.check else { return };
+        let make = || {
+            let found = match text.buffer.as_bytes().get(mark.at()) {
+                Some(b'{') => "an object",
+                Some(b'[') => "an array",
+                Some(b't' | b'f') => "true or false",
+                Some(b'-' | b'0'..=b'9') => "a number",
+                Some(_) | None => "text",
+            };
+            let wanted = check.json_kind();
+            let sample = Sample {
+                line: Some(text.line_of(record, mark.at())),
+                row: Some(row),
+                byte: Some(text.at(mark.at())),
+                value: None,
+                detail: format!("{found}, where {wanted} is expected"),
+            };
+            (None, sample)
+        };
+        let rule = check.rule(Broken::Type);
+        report.note(Code::TypeError, Some(&column.name), &rule, make);
     }
 
     fn tell_garbled(
@@ -672,7 +779,7 @@ impl Rows {
                     hint: None,
                 },
             };
-            let place = cell.start() - usize::from(cell.form != Form::Plain);
+            let place = cell.start() - usize::from(cell.form.is_quoted());
             let is_empty = fault == CellFault::Broken(Broken::Required);
             let sample = Sample {
                 line: Some(at.text.line_of(at.record, place)),
@@ -836,21 +943,50 @@ pub(crate) fn note_mark(
 ) -> usize {
     let (code, rule) = match mark.kind {
         MarkKind::Control => (Code::ControlCharacters, "no control characters"),
+        MarkKind::JsonBehind | MarkKind::JsonBroken | MarkKind::JsonNoObject => {
+            (Code::FormatError, "one JSON object (RFC 8259) a line")
+        }
+        MarkKind::JsonExtraKey => (Code::ExtraLabel, "only keys of the contract"),
+        MarkKind::JsonKind => (Code::TypeError, "a value of the column's kind"),
+        MarkKind::JsonNoKey => (Code::MissingLabel, "every key of the contract"),
+        MarkKind::JsonRepeat => (Code::DuplicateLabel, "no key twice in an object"),
         MarkKind::LoneCr => (Code::ControlCharacters, "CR only together with LF"),
     };
     let make = || {
         let rest = text.buffer.get(mark.at()..).unwrap_or_default();
         let character = rest.chars().next().map_or(0, u32::from);
-        let detail = match (mark.kind, character) {
-            (MarkKind::LoneCr, _) => "CR without LF".to_owned(),
-            (MarkKind::Control, 0) => "a NUL byte".to_owned(),
-            (MarkKind::Control, other) => format!("control character U+{other:04X}"),
+        let character = match rest.as_bytes() {
+            // As JSON writes it.
+            [b'\\', b'u', digits @ ..] => digits
+                .get(..4)
+                .and_then(|digits| str::from_utf8(digits).ok())
+                .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+                .unwrap_or(0),
+            [b'\\', b'b', ..] => 0x8,
+            [b'\\', b'f', ..] => 0xc,
+            _ => character,
+        };
+        let detail = match mark.kind {
+            MarkKind::LoneCr => "CR without LF".to_owned(),
+            MarkKind::Control if character == 0 => "a NUL byte".to_owned(),
+            MarkKind::Control => format!("control character U+{character:04X}"),
+            MarkKind::JsonBehind => "something follows the object".to_owned(),
+            MarkKind::JsonBroken => "no JSON from here on".to_owned(),
+            MarkKind::JsonExtraKey => format!("{} is new", key_shown(rest)),
+            MarkKind::JsonKind => "a value of another kind".to_owned(),
+            MarkKind::JsonNoKey => match column {
+                Some((name, _)) => format!("{} is missing", show::name(name)),
+                None => "a key is missing".to_owned(),
+            },
+            MarkKind::JsonNoObject => "an object is expected".to_owned(),
+            MarkKind::JsonRepeat => format!("{} stands twice", key_shown(rest)),
         };
         let cell = usize::try_from(mark.cell).unwrap_or(usize::MAX);
         let cell = text.index.cells(record).get(cell);
         let raw = cell.and_then(|cell| text.buffer.get(cell.start()..cell.end()));
+        let is_of_cell = matches!(mark.kind, MarkKind::Control | MarkKind::LoneCr);
         let value = raw
-            .zip(column)
+            .zip(column.filter(|_| is_of_cell))
             .map(|(raw, (_, sight))| show::value(raw, sight));
         let sample = Sample {
             line: Some(text.line_of(record, mark.at())),
@@ -862,6 +998,21 @@ pub(crate) fn note_mark(
         (None, sample)
     };
     report.note(code, column.map(|(name, _)| name), rule, make)
+}
+
+/// The key whose quote `rest` begins with. One that is no name may be a value: its shape only.
+fn key_shown(rest: &str) -> String {
+    let key = rest
+        .strip_prefix('"')
+        .and_then(|rest| rest.split('"').next());
+    let key = key.unwrap_or_default();
+    let is_name = key.len() <= 60
+        && key.bytes().filter(u8::is_ascii_digit).count() < 5
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'));
+    let sight = if is_name { Sight::Open } else { Sight::Shape };
+    show::name(&show::value(key, sight))
 }
 
 fn is_marked(marks: &[Mark], at: usize) -> bool {
@@ -1023,7 +1174,15 @@ mod tests {
         };
         let schema = unique_texts();
         let layout = schema::in_order(&schema);
-        let mut rows = Rows::new(&schema, dialect, &layout, &[], Vec::new(), [3; 16], false);
+        let mut rows = Rows::new(
+            &schema,
+            (dialect, OutputFormat::Csv),
+            &layout,
+            &[],
+            Vec::new(),
+            [3; 16],
+            false,
+        );
         rows.uniques = Uniques::new([3; 16], 2, values * limits::UNIQUE_VALUE_BYTES);
         let mut index = Index::default();
         let mut scanner = Scanner::new(dialect, bounds);

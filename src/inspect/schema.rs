@@ -103,7 +103,7 @@ fn other_delimiter(
 }
 
 /// What a label or name is compared by.
-fn key(schema: &Schema, label: &str) -> String {
+pub(crate) fn key(schema: &Schema, label: &str) -> String {
     match schema.header_match {
         HeaderMatch::Case => label.to_lowercase(),
         HeaderMatch::Exact => label.to_owned(),
@@ -113,7 +113,7 @@ fn key(schema: &Schema, label: &str) -> String {
 }
 
 /// Every name and alias, and the column it stands for.
-fn names(schema: &Schema) -> BTreeMap<String, usize> {
+pub(crate) fn names(schema: &Schema) -> BTreeMap<String, usize> {
     let mut names = BTreeMap::new();
     for (index, column) in schema.columns.iter().enumerate() {
         for name in column.aliases.iter().chain([&column.name]) {
@@ -121,6 +121,24 @@ fn names(schema: &Schema) -> BTreeMap<String, usize> {
         }
     }
     names
+}
+
+/// Whether a column the contract does not know refuses the file.
+pub(crate) fn refuses_extra(schema: &Schema) -> bool {
+    schema.extra_columns == ExtraColumns::Reject
+        || match schema.fields_match {
+            FieldsMatch::Exact | FieldsMatch::Superset => true,
+            FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Subset => false,
+        }
+}
+
+/// Whether any column the file lacks refuses it.
+pub(crate) fn refuses_missing(schema: &Schema) -> bool {
+    schema.missing_columns == MissingColumns::Reject
+        || match schema.fields_match {
+            FieldsMatch::Exact | FieldsMatch::Subset => true,
+            FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Superset => false,
+        }
 }
 
 /// One header being judged.
@@ -222,19 +240,11 @@ impl<'h> Header<'h> {
     }
 
     fn refuses_extra(&self) -> bool {
-        self.schema.extra_columns == ExtraColumns::Reject
-            || match self.schema.fields_match {
-                FieldsMatch::Exact | FieldsMatch::Superset => true,
-                FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Subset => false,
-            }
+        refuses_extra(self.schema)
     }
 
     fn must_have(&self, index: usize) -> bool {
-        self.schema.missing_columns == MissingColumns::Reject
-            || match self.schema.fields_match {
-                FieldsMatch::Exact | FieldsMatch::Subset => true,
-                FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Superset => false,
-            }
+        refuses_missing(self.schema)
             || self.schema.columns.get(index).is_some_and(|column| {
                 // Of a held file somebody may yet say that the column is not needed.
                 let is_asked = self.schema.missing_columns == MissingColumns::Hold;

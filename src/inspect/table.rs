@@ -15,13 +15,16 @@ use std::ops::Range;
 use crate::inspect::charset::Width;
 use crate::inspect::csv::{ScanFault, ScanFaultKind, Scanner};
 use crate::inspect::encoding::{self, Prefix};
-use crate::inspect::records::{Bounds, Index, MarkKind};
+use crate::inspect::json::JsonScanner;
+use crate::inspect::records::{Bounds, Index, MarkKind, Unfinished};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::rows::{self, Rows, Text};
 use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
-use crate::policy::contract::{Bom, Dialect, Header, OnFinding, Schema, Trailer};
+use crate::policy::contract::{
+    Bom, Dialect, Header, JsonShape, Newline, OnFinding, OutputFormat, Schema, Trailer,
+};
 use crate::terms::codes::Code;
 use crate::terms::limits;
 use crate::tokens::Tokenizer;
@@ -30,6 +33,7 @@ use crate::tokens::Tokenizer;
 pub(crate) struct Table {
     schema: Schema,
     dialect: Dialect,
+    output: OutputFormat,
     bom: Bom,
     trailer: Option<Trailer>,
     /// Rows with a fault are left out, and the others written.
@@ -45,7 +49,9 @@ pub(crate) struct Table {
     /// Bytes of the buffer known to be UTF-8.
     valid: usize,
     has_begun: bool,
-    scanner: Scanner,
+    scanner: Scan,
+    /// The output's labels are still to be written.
+    owes_labels: bool,
     index: Index,
     /// Records at the index's start that wait for what follows them.
     held: usize,
@@ -56,8 +62,10 @@ pub(crate) struct Table {
 pub(crate) struct TableRules {
     /// The rules for rows.
     pub(crate) schema: Schema,
-    /// The dialect.
-    pub(crate) dialect: Dialect,
+    /// How the file is written.
+    pub(crate) format: RowFormat,
+    /// How the output is.
+    pub(crate) output: OutputFormat,
     /// What a byte order mark means.
     pub(crate) bom: Bom,
     /// The trailer.
@@ -66,6 +74,27 @@ pub(crate) struct TableRules {
     pub(crate) on_finding: OnFinding,
 }
 
+/// How a file of rows is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RowFormat {
+    Csv(Dialect),
+    Json(JsonShape),
+}
+
+/// What finds the records of a format.
+enum Scan {
+    Csv(Scanner),
+    Json(Box<JsonScanner>),
+}
+
+/// The dialect of CSV made from JSON.
+const PLAIN: Dialect = Dialect {
+    delimiter: b',',
+    quote: b'"',
+    header: Header::Absent,
+    newline: Newline::Any,
+};
+
 /// Whether more may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Rest {
@@ -73,6 +102,53 @@ enum Rest {
     Open,
     /// That was all.
     End,
+}
+
+// === impl Scan ===
+
+impl Scan {
+    fn scan(&mut self, bytes: &[u8], index: &mut Index) -> Result<(), ScanFault> {
+        match self {
+            Self::Csv(scanner) => scanner.scan(bytes, index),
+            Self::Json(scanner) => scanner.scan(bytes, index),
+        }
+    }
+
+    fn end(&mut self, bytes: &[u8], index: &mut Index) -> Result<(), ScanFault> {
+        match self {
+            Self::Csv(scanner) => scanner.end(index),
+            Self::Json(scanner) => scanner.end(bytes, index),
+        }
+    }
+
+    fn shift(&mut self, bytes: usize, index: &Index) {
+        match self {
+            Self::Csv(scanner) => scanner.shift(bytes, index),
+            Self::Json(scanner) => scanner.shift(bytes, index),
+        }
+    }
+
+    fn unfinished(&self) -> Unfinished {
+        match self {
+            Self::Csv(scanner) => scanner.unfinished(),
+            Self::Json(scanner) => scanner.unfinished(),
+        }
+    }
+
+    fn line(&self) -> u64 {
+        match self {
+            Self::Csv(scanner) => scanner.line(),
+            Self::Json(scanner) => scanner.line(),
+        }
+    }
+
+    /// The place of the column that the next byte belongs to, where that is known.
+    fn column(&self, index: &Index) -> Option<usize> {
+        match self {
+            Self::Csv(scanner) => Some(scanner.column(index)),
+            Self::Json(_) => None,
+        }
+    }
 }
 
 // === impl Table ===
@@ -86,7 +162,8 @@ impl Table {
     ) -> Self {
         let TableRules {
             schema,
-            dialect,
+            format,
+            output,
             bom,
             trailer,
             on_finding,
@@ -96,10 +173,19 @@ impl Table {
             record_bytes_max: schema.record_bytes_max,
             columns_max: schema.columns_max,
         };
+        let (scanner, dialect) = match format {
+            RowFormat::Csv(dialect) => (Scan::Csv(Scanner::new(dialect, bounds)), dialect),
+            RowFormat::Json(shape) => {
+                let scanner = JsonScanner::new(shape, &schema, bounds);
+                (Scan::Json(Box::new(scanner)), PLAIN)
+            }
+        };
         let mut table = Self {
-            scanner: Scanner::new(dialect, bounds),
+            scanner,
+            owes_labels: matches!(format, RowFormat::Json(_)) || output != OutputFormat::Csv,
             schema,
             dialect,
+            output,
             bom,
             trailer,
             leaves_out: on_finding == OnFinding::Split,
@@ -176,7 +262,8 @@ impl Table {
             };
             return Err(self.not_utf8(byte, hint, report));
         }
-        if let Err(fault) = self.scanner.end(&mut self.index) {
+        let valid = self.buffer.get(..self.valid).unwrap_or_default();
+        if let Err(fault) = self.scanner.end(valid, &mut self.index) {
             return Err(self.structure(fault, report));
         }
         let is_empty = self.rows.is_none() && self.index.records.is_empty();
@@ -184,6 +271,12 @@ impl Table {
             return Err(refuse_empty(self.taken(), report));
         }
         self.judge(Rest::End, report, out)?;
+        if let Some(rows) = &self.rows {
+            if std::mem::take(&mut self.owes_labels) {
+                rows.labels(out);
+            }
+            rows.end(out);
+        }
         if report.rows < self.schema.rows_min {
             let rule = format!("at least {}", show::counted(self.schema.rows_min, "row"));
             let sample = Sample {
@@ -269,7 +362,7 @@ impl Table {
             if complete == 0 {
                 return Ok(());
             }
-            self.header(report, out)?;
+            self.header(report)?;
             next = 1;
         }
         match (self.candidate(next), rest) {
@@ -311,7 +404,12 @@ impl Table {
             index: &self.index,
         };
         match &mut self.rows {
-            Some(rows) if !records.is_empty() => rows.judge(text, records, report, out),
+            Some(rows) if !records.is_empty() => {
+                if std::mem::take(&mut self.owes_labels) {
+                    rows.labels(out);
+                }
+                rows.judge(text, records, report, out)
+            }
             Some(_) | None => Ok(()),
         }
     }
@@ -376,7 +474,7 @@ impl Table {
     }
 
     /// Judges the first record as the header.
-    fn header(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn header(&mut self, report: &mut Report) -> Result<(), Refused> {
         let Some(record) = self.index.records.first().copied() else {
             return Ok(());
         };
@@ -430,9 +528,7 @@ impl Table {
                     report.hold_errors += 1;
                 }
                 self.lay_out(&layout);
-                if let Some(rows) = &self.rows {
-                    rows.labels(out);
-                }
+                self.owes_labels = true;
                 Ok(())
             }
             Err(faults) => {
@@ -453,7 +549,7 @@ impl Table {
         let summed: Vec<usize> = sums.map(|(column, _)| *column).collect();
         self.rows = Some(Rows::new(
             &self.schema,
-            self.dialect,
+            (self.dialect, self.output),
             layout,
             &summed,
             std::mem::take(&mut self.tokenizers),
@@ -510,7 +606,7 @@ impl Table {
     ) -> Refused {
         let line = self.scanner.line();
         let column = self.scanner.column(&self.index);
-        let column = self.rows.as_ref().and_then(|rows| rows.name(column));
+        let column = self.rows.as_ref().and_then(|rows| rows.name(column?));
         let sample = Sample {
             line: Some(line),
             byte: Some(at),
@@ -531,6 +627,7 @@ impl Table {
     fn structure(&self, fault: ScanFault, report: &mut Report) -> Refused {
         let usize_bytes = |bytes: usize| show::bytes(u64::try_from(bytes).unwrap_or(u64::MAX));
         let quoted = "quotes around the whole cell, doubled inside";
+        let array = (Code::FormatError, || "one array of objects".to_owned());
         let (code, rule, detail) = match fault.kind {
             ScanFaultKind::CellTooLong => (
                 Code::LimitExceeded,
@@ -572,6 +669,26 @@ impl Table {
                 quoted.to_owned(),
                 "a quote that is never closed",
             ),
+            ScanFaultKind::JsonBehind => (array.0, array.1(), "something follows the array"),
+            ScanFaultKind::JsonBroken => (
+                Code::FormatError,
+                "JSON (RFC 8259)".to_owned(),
+                "no JSON from here on",
+            ),
+            ScanFaultKind::JsonCut => (array.0, array.1(), "an object that is never closed"),
+            ScanFaultKind::JsonDepth => (
+                Code::LimitExceeded,
+                "values 64 levels deep".to_owned(),
+                "values in values in values, deeper than that",
+            ),
+            ScanFaultKind::JsonNoArray => (array.0, array.1(), "no array begins here"),
+            ScanFaultKind::JsonNoComma => (
+                array.0,
+                array.1(),
+                "neither a comma nor the end of the array",
+            ),
+            ScanFaultKind::JsonNoObject => (array.0, array.1(), "an object is expected"),
+            ScanFaultKind::JsonOpen => (array.0, array.1(), "the file ends inside the array"),
         };
         let sample = Sample {
             line: Some(fault.line),
@@ -600,7 +717,18 @@ impl Table {
             ScanFaultKind::QuoteInside | ScanFaultKind::TextAfterQuote => {
                 Some("Put quotes around the whole cell and double those inside.")
             }
-            ScanFaultKind::TooManyColumns
+            ScanFaultKind::JsonNoArray if self.buffer.get(fault.at) == Some(&b'{') => {
+                Some("looks like NDJSON")
+            }
+            ScanFaultKind::JsonBehind
+            | ScanFaultKind::JsonBroken
+            | ScanFaultKind::JsonCut
+            | ScanFaultKind::JsonDepth
+            | ScanFaultKind::JsonNoArray
+            | ScanFaultKind::JsonNoComma
+            | ScanFaultKind::JsonNoObject
+            | ScanFaultKind::JsonOpen
+            | ScanFaultKind::TooManyColumns
             | ScanFaultKind::Crlf
             | ScanFaultKind::Lf
             | ScanFaultKind::UnclosedQuote => None,

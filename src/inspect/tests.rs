@@ -13,8 +13,8 @@ use crate::inspect::report::Sample;
 use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat, TokenKind,
-    TokenRule, Trailer,
+    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, OutputFormat, Schema, TextFormat,
+    TokenKind, TokenRule, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
@@ -94,6 +94,7 @@ fn orders() -> Contract {
             header: Header::Present,
             newline: Newline::Any,
         }),
+        output: OutputFormat::Csv,
         schema: Some(Schema {
             columns,
             fields_match: FieldsMatch::Equal,

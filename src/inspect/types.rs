@@ -132,6 +132,24 @@ impl Check {
         self.missing.iter().any(|missing| missing == cell)
     }
 
+    /// What JSON calls the column's values.
+    pub(crate) fn json_kind(&self) -> &'static str {
+        match self.read {
+            Read::Boolean { .. } => "true or false",
+            Read::Decimal { .. } | Read::Integer => "a number",
+            Read::Dates { .. } | Read::Text(_) => "text",
+        }
+    }
+
+    /// No value, in so many words.
+    pub(crate) fn null(&self) -> Result<Value, Broken> {
+        if self.required {
+            Err(Broken::Required)
+        } else {
+            Ok(Value::Null)
+        }
+    }
+
     /// The value of a cell, or the first rule it breaks.
     #[inline]
     pub(crate) fn judge(&self, cell: &str) -> Result<Value, Broken> {

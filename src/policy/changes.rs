@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::policy::contract::{
-    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, Keep, Kind, MissingColumns,
-    OnFinding, Schema, TextFormat, TokenKind, TokenRule,
+    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, JsonShape, Keep, Kind,
+    MissingColumns, OnFinding, Schema, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
 use crate::policy::text::human_size;
@@ -336,23 +336,33 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
                 word,
             );
         }
-        (Format::Csv(_), Format::Opaque) => {
-            lines.put(
-                "format: csv -> opaque: files are no longer inspected",
-                Effect::Widening,
-            );
-        }
-        (Format::Opaque, Format::Csv(_)) => {
-            lines.put(
-                "format: opaque -> csv: files are inspected",
-                Effect::Narrowing,
-            );
-        }
         (Format::Opaque, Format::Opaque) => {}
+        (before, after) => {
+            let (before, after) = (format_word(before), format_word(after));
+            if before != after {
+                let (what, effect) = match (before, after) {
+                    (_, "opaque") => (": files are no longer inspected", Effect::Widening),
+                    ("opaque", _) => (": files are inspected", Effect::Narrowing),
+                    (_, _) => ("", Effect::Breaking),
+                };
+                lines.put(&format!("format: {before} -> {after}{what}"), effect);
+            }
+        }
     }
+    let effect = Effect::Breaking;
+    lines.value("output.format", &old.output, &new.output, effect, word);
     if let (Some(before), Some(after)) = (&old.schema, &new.schema) {
         schemas(before, after, lines);
         trailers(old, new, lines);
+    }
+}
+
+fn format_word(format: &Format) -> &'static str {
+    match format {
+        Format::Csv(_) => "csv",
+        Format::Json(JsonShape::Array) => "json",
+        Format::Json(JsonShape::Lines) => "ndjson",
+        Format::Opaque => "opaque",
     }
 }
 

@@ -13,8 +13,8 @@ use toml::de::{DeTable, DeValue};
 
 use crate::policy::columns::{self, Outline};
 use crate::policy::contract::{
-    Bom, Compression, Contract, Dialect, Encoding, Format, Header, Kind, Newline, OnFinding,
-    Schema, Trailer,
+    Bom, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
+    JsonShape, Kind, Newline, OnFinding, OutputFormat, Schema, Trailer,
 };
 use crate::policy::feed::{
     Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy, SameContent,
@@ -750,11 +750,16 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
     );
     let compression = table.words("compression", COMPRESSIONS, &[], notes);
     let ratio = table.count("max_ratio", 1..=1_000_000, notes);
-    let output = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
+    let output_max = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
     let format = format(table, notes);
-    check_output(table, format.as_ref(), notes);
+    let output = output(table, format.as_ref(), notes);
     let (schema, trailer) = match &format {
         Some(Format::Csv(dialect)) => rows(table, dialect.header, notes),
+        Some(Format::Json(_)) => {
+            let (schema, trailer) = rows(table, Header::Present, notes);
+            note_rules_of_json(table, schema.as_ref(), notes);
+            (schema, trailer)
+        }
         // A broken format still shows the mistakes of the schema.
         None => rows(table, Header::Present, notes),
         Some(Format::Opaque) => {
@@ -768,8 +773,9 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         bom: bom.map_or(Bom::Strip, Spanned::into_inner),
         compression: compression.map_or_else(|| vec![Compression::None], Spanned::into_inner),
         ratio_max: ratio.map_or(limits::DECOMPRESS_RATIO_MAX, Spanned::into_inner),
-        output_bytes_max: output.map_or(limits::DECOMPRESS_BYTES_MAX, Spanned::into_inner),
+        output_bytes_max: output_max.map_or(limits::DECOMPRESS_BYTES_MAX, Spanned::into_inner),
         format,
+        output,
         schema,
         trailer,
         on_finding: on_finding.map_or(OnFinding::Reject, Spanned::into_inner),
@@ -808,17 +814,18 @@ fn encodings(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Vec<Encoding>> 
 fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     #[derive(Clone, Copy)]
     enum Shape {
+        Json(JsonShape),
         Opaque,
         Separated(u8),
     }
     const SHAPES: &[(&str, Shape)] = &[
         ("csv", Shape::Separated(b',')),
         ("tsv", Shape::Separated(b'\t')),
+        ("ndjson", Shape::Json(JsonShape::Lines)),
+        ("json", Shape::Json(JsonShape::Array)),
         ("opaque", Shape::Opaque),
     ];
-    const LATER: &[&str] = &[
-        "fixed", "json", "ndjson", "parquet", "avro", "arrow", "orc", "xlsx", "xml",
-    ];
+    const LATER: &[&str] = &["fixed", "parquet", "avro", "arrow", "orc", "xlsx", "xml"];
     const NEWLINES: &[(&str, Newline)] = &[
         ("any", Newline::Any),
         ("lf", Newline::Lf),
@@ -837,20 +844,25 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     let table = feed.table("format", place, &FORMAT_KEYS, notes)?;
     table.need_text("type", "type = \"csv\"", notes)?;
     let shape = table.word("type", SHAPES, LATER, notes)?.into_inner();
-    let Shape::Separated(usual) = shape else {
+    let (usual, other) = match shape {
+        Shape::Separated(usual) => (usual, None),
+        Shape::Json(json) => (b',', Some((Format::Json(json), "JSON has its own marks"))),
+        Shape::Opaque => (b',', Some((Format::Opaque, "opaque files are not opened"))),
+    };
+    if let Some((format, why)) = other {
         for key in ["delimiter", "quote", "header", "newline", "strict_quotes"] {
             if let Some(span) = table.key_span(key) {
                 notes
                     .error(
                         codes::POLICY_CONFLICT,
                         &span,
-                        format!("opaque files are not opened, so `{key}` says nothing"),
+                        format!("{why}, so `{key}` says nothing"),
                     )
                     .under("remove it");
             }
         }
-        return Some(Format::Opaque);
-    };
+        return Some(format);
+    }
     let delimiter = mark(&table, "delimiter", usual, notes);
     let quote = mark(&table, "quote", b'"', notes);
     if let (Some(delimiter), Some(quote)) = (delimiter, quote)
@@ -912,25 +924,56 @@ fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Opt
     }
 }
 
-fn check_output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) {
+/// The shape of what is forwarded.
+fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> OutputFormat {
+    let same = match format {
+        Some(Format::Json(shape)) => OutputFormat::Json(*shape),
+        Some(Format::Csv(_) | Format::Opaque) | None => OutputFormat::Csv,
+    };
     let place = format!("output of {}", feed.place());
     let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
-        return;
+        return same;
     };
     table.word("compression", &[("none", ())], &["gzip", "zstd"], notes);
-    if matches!(format, Some(Format::Opaque)) {
-        table.word(
-            "format",
-            &[("same", ())],
-            &["csv", "ndjson", "parquet"],
-            notes,
-        );
+    let words: &[(&'static str, OutputFormat)] = if matches!(format, Some(Format::Opaque)) {
+        &[("same", OutputFormat::Csv)]
     } else {
-        table.word(
-            "format",
-            &[("csv", ())],
-            &["same", "ndjson", "parquet"],
-            notes,
+        &[
+            ("same", same),
+            ("csv", OutputFormat::Csv),
+            ("ndjson", OutputFormat::Json(JsonShape::Lines)),
+            ("json", OutputFormat::Json(JsonShape::Array)),
+        ]
+    };
+    let word = table.word("format", words, &["parquet"], notes);
+    word.map_or(same, Spanned::into_inner)
+}
+
+/// What a schema may say of files of rows in general, and nothing means for JSON.
+fn note_rules_of_json(feed: &Table<'_>, schema: Option<&Schema>, notes: &mut Notes<'_>) {
+    let mut conflict = |span: Option<Span>, why: &str, remedy: &str| {
+        let span = span.unwrap_or_else(|| feed.span());
+        notes
+            .error(codes::POLICY_CONFLICT, &span, why.to_owned())
+            .under(remedy);
+    };
+    if let Some(span) = feed.key_span("control") {
+        let why = "JSON has no last line with control totals";
+        conflict(Some(span), why, "remove [feed.control]");
+    }
+    let Some(schema) = schema else { return };
+    if schema.extra_columns == ExtraColumns::Keep {
+        conflict(
+            None,
+            "of JSON, keys the contract does not know cannot be kept: each object may have others",
+            "extra_columns = \"drop\", or add the columns",
+        );
+    }
+    if schema.fields_match == FieldsMatch::Exact {
+        conflict(
+            None,
+            "the keys of a JSON object have no order",
+            "fields_match = \"equal\"",
         );
     }
 }

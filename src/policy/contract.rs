@@ -24,6 +24,8 @@ pub struct Contract {
     pub output_bytes_max: u64,
     /// The file's shape.
     pub format: Format,
+    /// The shape of what is forwarded; opaque files stay as they are.
+    pub output: OutputFormat,
     /// The rules for its rows; `None` only for [`Format::Opaque`].
     pub schema: Option<Schema>,
     /// A trailer line with control totals.
@@ -132,8 +134,28 @@ pub enum Compression {
 pub enum Format {
     /// RFC 4180, strictly, in the dialect given.
     Csv(Dialect),
+    /// RFC 8259, strictly: objects with a key for each column.
+    Json(JsonShape),
     /// Name, size and digest only; delivered unchanged.
     Opaque,
+}
+
+/// How JSON objects stand in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JsonShape {
+    /// As the elements of one array.
+    Array,
+    /// Each on a line of its own.
+    Lines,
+}
+
+/// What is forwarded of a file of rows, in UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormat {
+    /// CSV with labels, in the feed's dialect.
+    Csv,
+    /// JSON objects, numbers and booleans as such.
+    Json(JsonShape),
 }
 
 /// The CSV dialect.
@@ -476,7 +498,7 @@ impl Contract {
     pub fn passes_through(&self) -> bool {
         match self.format {
             Format::Opaque => true,
-            Format::Csv(_) => false,
+            Format::Csv(_) | Format::Json(_) => false,
         }
     }
 

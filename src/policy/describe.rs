@@ -3,7 +3,8 @@
 
 use crate::policy::contract::{
     Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat, TokenKind,
+    HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat,
+    TokenKind,
 };
 use crate::policy::feed::{Feed, SameContent, SameName};
 use crate::policy::text::human_size;
@@ -121,11 +122,18 @@ fn encoding_words(contract: &Contract) -> String {
 }
 
 fn format_words(contract: &Contract) -> String {
-    let Format::Csv(dialect) = &contract.format else {
-        return "any; the file is passed on as it is".to_owned();
+    let mut parts = match &contract.format {
+        Format::Opaque => return "any; the file is passed on as it is".to_owned(),
+        Format::Csv(_) => vec!["CSV (RFC 4180)".to_owned()],
+        Format::Json(JsonShape::Array) => vec!["JSON (RFC 8259), one array of objects".to_owned()],
+        Format::Json(JsonShape::Lines) => {
+            vec!["JSON objects, each on a line of its own".to_owned()]
+        }
     };
-    let mut parts = vec!["CSV (RFC 4180)".to_owned(), encoding_words(contract)];
-    parts.extend(dialect_words(*dialect));
+    parts.push(encoding_words(contract));
+    if let Format::Csv(dialect) = &contract.format {
+        parts.extend(dialect_words(*dialect));
+    }
     let compressions: Vec<&str> = contract
         .compression
         .iter()
@@ -271,7 +279,9 @@ fn columns_words(contract: &Contract, schema: &Schema) -> String {
     if matches!(&contract.format, Format::Csv(dialect) if dialect.header == Header::Absent) {
         return "in this order.".to_owned();
     }
+    let is_json = matches!(contract.format, Format::Json(_));
     let set = match schema.fields_match {
+        FieldsMatch::Equal if is_json => "a key for each of these",
         FieldsMatch::Equal => "all of these, in any order",
         FieldsMatch::Exact => "all of these, in this order",
         FieldsMatch::Partial => "at least one of these, in any order",

@@ -90,6 +90,11 @@ pub(crate) const TESTS: &[Test] = &[
         encodings,
     ),
     (
+        "json is tokenized and delivered as json or csv, and a broken line is named",
+        Needs::OpenSsh,
+        json,
+    ),
+    (
         "2,200 MiB with two rekeys arrive five times of five in bounded memory",
         Needs::OpenSsh,
         large,
@@ -493,6 +498,58 @@ fn encodings() -> Verdict {
     )?
     .expect_code(1)?
     .expect_stderr("byte 0x93 at line 2 is not ISO-8859-1 (in note)")?;
+    Ok(())
+}
+
+fn json() -> Verdict {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let gateway = Gateway::start_with(|home| {
+        let policy = fs::read(cases.join("_policies/json.toml"))?;
+        Ok(fs::write(home.join("policies/acme.toml"), policy)?)
+    })?;
+    let object = |n: u32| {
+        format!(
+            "{{\"id\":{n},\"name\":\"n\\u00e4 {n}\",\"amount\":{n}.50,\"paid\":true,\"on\":null,\"pin\":\"12\"}}"
+        )
+    };
+    // Large enough to be inspected while it arrives.
+    let objects: Vec<String> = (0..40_000).map(object).collect();
+    let lines = gateway.local("lines.json", objects.join("\n"))?;
+    let array = gateway.local("array.json", format!("[{}]", objects.join(",\n")))?;
+    gateway
+        .sftp(&format!(
+            "put {0} inbox/lines.json\nput {0} inbox/lines-csv.json\nput {1} inbox/array.json\n",
+            lines.display(),
+            array.display()
+        ))?
+        .expect_code(0)?;
+    for name in ["lines.json", "lines-csv.json", "array.json"] {
+        gateway.wait_state(name, "delivered")?;
+    }
+    let objects = gateway.objects()?;
+    assert_eq!(objects.len(), 3);
+    for (key, content) in &objects {
+        let text = std::str::from_utf8(content)?;
+        let rows: Vec<serde_json::Value> = if key.contains("/array/") {
+            serde_json::from_str(text)?
+        } else if key.contains("/lines/") {
+            text.lines()
+                .map(serde_json::from_str)
+                .collect::<Result<_, _>>()?
+        } else {
+            assert!(text.starts_with("id,name,amount,paid,on,pin\n0,n\u{e4} 0,0.50,true,,**\n"));
+            assert_eq!(text.lines().count(), 40_001);
+            continue;
+        };
+        assert_eq!(rows.len(), 40_000, "{key}");
+        assert_eq!(rows[39_999]["name"], "n\u{e4} 39999", "{key}");
+        assert_eq!(rows[7]["pin"], "**", "{key}");
+    }
+    let broken = gateway.local("broken.json", format!("{}\n{{\"id\":1", object(1)))?;
+    gateway
+        .sftp(&format!("put {} inbox/lines.json\n", broken.display()))?
+        .expect_code(1)?
+        .expect_stderr("line 2  format-error  no JSON from here on")?;
     Ok(())
 }
 
