@@ -227,6 +227,8 @@ fn is_of_inspection(code: Code) -> bool {
         | Code::ConstraintError
         | Code::UniqueError
         | Code::ControlCharacters
+        | Code::FormulaInjection
+        | Code::SensitiveUndeclared
         | Code::MixedNewlines
         | Code::SuspectMojibake => true,
         // None of the token kinds of this build can fail on a value.
@@ -263,6 +265,8 @@ fn is_fatal(code: Code) -> bool {
         | Code::UniqueError
         | Code::ControlCharacters
         | Code::TokenError
+        | Code::FormulaInjection
+        | Code::SensitiveUndeclared
         | Code::MixedNewlines
         | Code::SuspectMojibake
         | Code::DuplicateFile

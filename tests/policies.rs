@@ -485,6 +485,24 @@ fn what_means_nothing_for_json_is_refused() {
 }
 
 #[test]
+fn what_is_scanned_is_free_text() {
+    let code = "policy.conflict";
+    let amount = "@@scan = [\"pan\"], name = \"amount\"";
+    check("name = \"amount\"", amount, code, "use type = \"string\"");
+    let email = "@@scan = [\"pan\"], token = { domain = \"email\" }";
+    check("token = { domain = \"email\" }", email, code, "remove it");
+    let schema = "[feed.schema]\n@@on_match = \"redact\"";
+    check("[feed.schema]", schema, code, "add scan");
+    let schema = "[feed.schema]\nscan = [\"pan\", @@\"ssn\"]";
+    check(
+        "[feed.schema]",
+        schema,
+        "policy.unknown-word",
+        "one of pan, iban",
+    );
+}
+
+#[test]
 fn encodings_that_cannot_be_told_apart_are_refused_together() {
     let code = "policy.conflict";
     let hint = "a feed for each";
@@ -527,12 +545,6 @@ fn what_this_version_does_not_act_on_is_refused() {
     check(
         "domain = \"email\"",
         "domain = \"email\", normalise = [@@\"nfc\"]",
-        code,
-        "",
-    );
-    check(
-        "required = true",
-        "required = true, @@scan = [\"pan\"]",
         code,
         "",
     );

@@ -7,7 +7,8 @@
 //! are replaced here and nowhere are they copied.
 
 use crate::inspect::records::{Cell, Form, Record};
-use crate::policy::contract::{Column, JsonShape, Kind};
+use crate::inspect::scan;
+use crate::policy::contract::{Column, JsonShape, Kind, Scan};
 use crate::tokens::{TokenFault, Tokenizer};
 
 /// Writes the rows of one file.
@@ -18,6 +19,7 @@ pub(crate) struct Writer {
     steps: Vec<(bool, Step)>,
     cells: usize,
     tokens: Vec<TokenColumn>,
+    rewrites: Vec<Rewrite>,
     missing: Vec<String>,
     scratch: String,
     token: Vec<u8>,
@@ -54,8 +56,18 @@ pub(crate) enum Output {
     Copy(usize),
     /// Nowhere: the file lacks the column.
     Empty,
+    /// The cell at this place, with parts of its text changed.
+    Rewrite(usize, Box<Rewrite>),
     /// The cell at this place, replaced, or counted and left out.
     Token(usize, Box<TokenColumn>),
+}
+
+/// What is changed in the text of a column.
+pub(crate) struct Rewrite {
+    /// Values found by this are replaced by their kind.
+    pub(crate) scan: Option<Scan>,
+    /// An apostrophe goes before what begins like a formula.
+    pub(crate) escapes: bool,
 }
 
 /// A column whose values never leave.
@@ -81,6 +93,8 @@ enum Step {
     Count(usize),
     /// A column the file lacks.
     Empty,
+    /// The cell at this place, changed by this rewrite.
+    Rewrite { at: usize, rewrite: usize },
     /// A token.
     Token(usize),
 }
@@ -116,6 +130,7 @@ impl Writer {
     pub(crate) fn new(delimiter: u8, quote: u8, outputs: Vec<Output>, missing: &[String]) -> Self {
         let mut steps = Vec::new();
         let mut tokens = Vec::new();
+        let mut rewrites = Vec::new();
         for output in outputs {
             match output {
                 Output::Copy(at) => match steps.last_mut() {
@@ -126,6 +141,14 @@ impl Writer {
                     }),
                 },
                 Output::Empty => steps.push(Step::Empty),
+                Output::Rewrite(at, rewrite) => {
+                    let number = rewrites.len();
+                    steps.push(Step::Rewrite {
+                        at,
+                        rewrite: number,
+                    });
+                    rewrites.push(*rewrite);
+                }
                 Output::Token(at, column) => {
                     steps.push(match column.tokenizer {
                         Some(_) => Step::Token(tokens.len()),
@@ -138,7 +161,7 @@ impl Writer {
         let width = |step: &Step| match step {
             Step::Copy { first, last } => last - first + 1,
             Step::Count(_) => 0,
-            Step::Empty | Step::Token(_) => 1,
+            Step::Empty | Step::Rewrite { .. } | Step::Token(_) => 1,
         };
         let mut cells = 0;
         let steps = steps
@@ -155,6 +178,7 @@ impl Writer {
             steps,
             cells,
             tokens,
+            rewrites,
             missing: missing.to_vec(),
             scratch: String::new(),
             token: Vec::new(),
@@ -178,6 +202,14 @@ impl Writer {
                     last: at,
                 },
                 Output::Empty => Step::Empty,
+                Output::Rewrite(at, rewrite) => {
+                    let number = writer.rewrites.len();
+                    writer.rewrites.push(*rewrite);
+                    Step::Rewrite {
+                        at,
+                        rewrite: number,
+                    }
+                }
                 Output::Token(at, column) => {
                     let step = match column.tokenizer {
                         Some(_) => Step::Token(writer.tokens.len()),
@@ -269,6 +301,15 @@ impl Writer {
                     Ok(())
                 }
                 Step::Empty => Ok(()),
+                Step::Rewrite { at, rewrite } => {
+                    if self.rewrite(rewrite, at, text, cells) {
+                        self.cell(&self.token, out);
+                    } else {
+                        let cell = cells.get(at..=at).unwrap_or_default();
+                        self.copy(text, record, cell, out);
+                    }
+                    Ok(())
+                }
                 Step::Count(column) | Step::Token(column) => self.replace(column, text, cells, out),
             };
             if let Err(fault) = result {
@@ -317,6 +358,13 @@ impl Writer {
                     }
                 }
                 Step::Empty => out.extend_from_slice(b"null"),
+                Step::Rewrite { at, rewrite } => {
+                    if self.rewrite(rewrite, at, text, cells) {
+                        json_string(&String::from_utf8_lossy(&self.token), out);
+                    } else if let Some(cell) = cells.get(at) {
+                        self.value(member, text, *cell, out);
+                    }
+                }
                 Step::Count(_) => {}
                 Step::Token(column) => self.json_token(column, text, cells, out)?,
             }
@@ -415,6 +463,27 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Puts the changed text of a cell into `token`; false when nothing of it is to be changed.
+    fn rewrite(&mut self, rewrite: usize, at: usize, text: &str, cells: &[Cell]) -> bool {
+        let (Some(rewrite), Some(cell)) = (self.rewrites.get(rewrite), cells.get(at)) else {
+            return false;
+        };
+        let value = cell.text(text, self.quote, &mut self.scratch);
+        let mut changed = String::new();
+        if let Some(scan) = &rewrite.scan {
+            scan::redact(scan, value, &mut changed);
+        } else {
+            changed.push_str(value);
+        }
+        if rewrite.escapes && scan::is_formula(&changed) {
+            changed.insert(0, '\'');
+        }
+        let is_changed = changed != value;
+        self.token.clear();
+        self.token.extend_from_slice(changed.as_bytes());
+        is_changed
     }
 
     /// No value, as cells say it.

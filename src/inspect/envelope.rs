@@ -11,8 +11,8 @@ use crate::inspect::show;
 use crate::inspect::table::{self, RowFormat, Table, TableRules};
 use crate::inspect::unpack::{Flow, Packing, Unpack, UnpackFault};
 use crate::policy::contract::{
-    Compression, Contract, ExtraColumns, FieldsMatch, Format, HeaderMatch, MissingColumns, Schema,
-    TokenKind,
+    Compression, Contract, ExtraColumns, FieldsMatch, Format, Formulas, HeaderMatch,
+    MissingColumns, Schema, TokenKind,
 };
 use crate::terms::codes::Code;
 use crate::tokens::{TokenFault, TokenKeys, Tokenizer};
@@ -417,5 +417,7 @@ fn no_columns() -> Schema {
         field_bytes_max: 0,
         record_bytes_max: 0,
         columns_max: 1,
+        scan: None,
+        formulas: Formulas::Allow,
     }
 }

@@ -24,6 +24,7 @@ mod pages;
 mod records;
 pub mod report;
 mod rows;
+mod scan;
 mod schema;
 mod show;
 mod table;

@@ -48,6 +48,8 @@ pub struct Finding {
     pub count: u64,
     /// The first ones, at most [`limits::SAMPLES_PER_CODE_MAX`].
     pub samples: Vec<Sample>,
+    /// Worth saying, but no reason to refuse.
+    pub is_warning: bool,
 }
 
 /// One fault.
@@ -92,9 +94,7 @@ impl Report {
     /// No finding that refuses the file. Warnings do not.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.code.is_warning())
+        self.findings.iter().all(|finding| finding.is_warning)
     }
 
     /// All faults together, warnings left out.
@@ -105,9 +105,7 @@ impl Report {
 
     /// The findings that refuse the file.
     pub fn errors(&self) -> impl Iterator<Item = &Finding> {
-        self.findings
-            .iter()
-            .filter(|finding| !finding.code.is_warning())
+        self.findings.iter().filter(|finding| !finding.is_warning)
     }
 
     /// Adds a fault that inspection knows nothing of, and makes the verdict at least so bad.
@@ -161,6 +159,18 @@ impl Report {
         rule: &str,
         make: impl FnOnce() -> (Option<String>, Sample),
     ) -> usize {
+        self.note_as(code.is_warning(), code, column, rule, make)
+    }
+
+    /// The same for a code that policy makes a warning, or an error.
+    pub(crate) fn note_as(
+        &mut self,
+        is_warning: bool,
+        code: Code,
+        column: Option<&str>,
+        rule: &str,
+        make: impl FnOnce() -> (Option<String>, Sample),
+    ) -> usize {
         let known = self
             .findings
             .iter()
@@ -174,6 +184,7 @@ impl Report {
                 hint: None,
                 count: 0,
                 samples: Vec::new(),
+                is_warning,
             });
         }
         if let Some(finding) = self.findings.get_mut(at) {

@@ -13,17 +13,19 @@
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
-use crate::inspect::encode::{Member, Output, TokenColumn, Writer};
+use crate::inspect::encode::{Member, Output, Rewrite, TokenColumn, Writer};
 use crate::inspect::mojibake;
 use crate::inspect::records::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::report::{Refused, Report, Sample};
+use crate::inspect::scan;
 use crate::inspect::schema::{Layout, Place};
 use crate::inspect::show::{self, Sight};
 use crate::inspect::trailer::Sum;
 use crate::inspect::types::{Broken, Check, Saying, Value};
 use crate::inspect::unique::{Seen, Uniques};
 use crate::policy::contract::{
-    Dialect, ExtraColumns, Kind, MissingColumns, OutputFormat, Schema, TokenKind,
+    Dialect, ExtraColumns, Formulas, Kind, MissingColumns, OnMatch, OutputFormat, Scan, Schema,
+    Sensitive, TextFormat, TokenKind,
 };
 use crate::terms::codes::Code;
 use crate::terms::limits;
@@ -78,6 +80,10 @@ struct FileColumn {
     check: Option<Check>,
     key: Option<usize>,
     sum: Option<usize>,
+    /// What is looked for in its text.
+    scan: Option<Scan>,
+    /// What text that begins like a formula means.
+    formulas: Formulas,
 }
 
 /// A column whose values are remembered.
@@ -156,8 +162,10 @@ enum Weight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CellFault {
     Broken(Broken),
+    Formula,
     NoToken,
     Repeat(Option<u64>),
+    Sensitive(Sensitive),
 }
 
 /// After the cells of a row.
@@ -198,8 +206,15 @@ impl Rows {
                 check: None,
                 key: None,
                 sum: None,
+                scan: schema.scan.clone().filter(|_| column.is_none()),
+                formulas: schema.formulas,
             };
             if let Some((index, column)) = column {
+                file_column.scan.clone_from(&column.scan);
+                let is_text = matches!(column.kind, Kind::Text(_)) && column.token.is_none();
+                if !is_text {
+                    file_column.formulas = Formulas::Allow;
+                }
                 file_column.check = Some(Check::new(column, &schema.missing_values));
                 if !column.sensitive && rule.is_none() {
                     file_column.sight = Sight::Open;
@@ -299,6 +314,7 @@ impl Rows {
         self.garbled(text, all);
         for at in 0..self.columns.len() {
             self.column(at, text, all);
+            self.look_into(at, text, all);
         }
         let full = self.repeats(all);
         let judged = match full {
@@ -445,6 +461,46 @@ impl Rows {
         }
     }
 
+    /// Looks into the text of one column over the whole batch, whether the contract describes it or
+    /// not: sensitive values and formulas.
+    fn look_into(&mut self, at: usize, text: Text<'_>, records: &[Record]) {
+        let Some(column) = self.columns.get(at) else {
+            return;
+        };
+        if column.scan.is_none() && column.formulas == Formulas::Allow {
+            return;
+        }
+        let Batch {
+            regular,
+            faults,
+            scratch,
+            ..
+        } = &mut self.batch;
+        for &row in regular.iter() {
+            let Some(record) = records.get(row) else {
+                continue;
+            };
+            let Some(cell) = text.index.cells(record).get(at) else {
+                continue;
+            };
+            let value = cell.text(text.buffer, self.quote, scratch);
+            let mut fault = |fault: CellFault| {
+                let what = What::Cell(fault);
+                faults.push(Fault { row, at, what });
+            };
+            if let Some((_, kind)) = column
+                .scan
+                .as_ref()
+                .and_then(|scan| scan::find(scan, value))
+            {
+                fault(CellFault::Sensitive(kind));
+            }
+            if column.formulas != Formulas::Allow && scan::is_formula(value) {
+                fault(CellFault::Formula);
+            }
+        }
+    }
+
     /// Repeated values and keys, row by row. Returns the row at which memory ran out.
     fn repeats(&mut self, records: &[Record]) -> Option<usize> {
         if self.keys.is_empty() {
@@ -510,11 +566,12 @@ impl Rows {
         if !self.is_clean {
             return;
         }
+        let columns = &self.columns;
         let errors = self
             .batch
             .faults
             .iter()
-            .filter(|fault| fault.what.is_error());
+            .filter(|fault| is_error(columns, fault));
         let first = errors.map(|fault| fault.row).chain(full).min();
         let good = first.unwrap_or(records.len());
         self.is_clean = first.is_none();
@@ -537,11 +594,12 @@ impl Rows {
         full: Option<usize>,
         out: &mut Vec<u8>,
     ) {
+        let columns = &self.columns;
         let errors = self
             .batch
             .faults
             .iter()
-            .filter(|fault| fault.what.is_error());
+            .filter(|fault| is_error(columns, fault));
         let mut bad: Vec<usize> = errors.map(|fault| fault.row).chain(full).collect();
         bad.sort_unstable();
         let mut bad = bad.into_iter().peekable();
@@ -567,12 +625,12 @@ impl Rows {
                 let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
                 self.tell_one(text, record, row, *fault, report);
             }
-            match self.weight(text, records, fault.what, fault.row) {
+            match self.weight(text, records, fault) {
                 Weight::Warns => {}
                 Weight::Holds => report.hold_errors += 1,
                 Weight::Counts => report.row_errors += 1,
             }
-            if fault.what.is_error() && last_bad != Some(fault.row) {
+            if is_error(&self.columns, fault) && last_bad != Some(fault.row) {
                 last_bad = Some(fault.row);
                 report.rows_with_errors += 1;
             }
@@ -582,14 +640,16 @@ impl Rows {
     }
 
     /// What one fault means for the file.
-    fn weight(&self, text: Text<'_>, records: &[Record], what: What, row: usize) -> Weight {
-        if !what.is_error() {
+    fn weight(&self, text: Text<'_>, records: &[Record], fault: &Fault) -> Weight {
+        if !is_error(&self.columns, fault) {
             return Weight::Warns;
         }
-        let What::Mark(number) = what else {
+        let What::Mark(number) = fault.what else {
             return Weight::Counts;
         };
-        let marks = records.get(row).map(|record| text.index.marks(record));
+        let marks = records
+            .get(fault.row)
+            .map(|record| text.index.marks(record));
         let mark = marks.and_then(|marks| marks.get(number));
         match mark.map(|mark| mark.kind) {
             Some(MarkKind::JsonExtraKey) if self.holds.extra => Weight::Holds,
@@ -759,17 +819,43 @@ impl Rows {
         fault: CellFault,
         report: &mut Report,
     ) {
-        let Some(check) = &column.check else { return };
+        let check = column.check.as_ref();
         let (code, rule) = match fault {
-            CellFault::Broken(broken) => (Check::code(broken), check.rule(broken)),
+            CellFault::Broken(broken) => {
+                let Some(check) = check else { return };
+                (Check::code(broken), check.rule(broken))
+            }
+            CellFault::Formula => (Code::FormulaInjection, "no formulas in text".to_owned()),
             CellFault::Repeat(_) => (Code::UniqueError, "unique".to_owned()),
             CellFault::NoToken => (Code::TokenError, "every value has a token".to_owned()),
+            CellFault::Sensitive(kind) => (
+                Code::SensitiveUndeclared,
+                format!("no text that holds {}", kind.title()),
+            ),
         };
+        let is_warning = !column.refuses(fault);
         let make = || {
             let mut scratch = String::new();
             let value = cell.text(at.text.buffer, self.quote, &mut scratch);
+            let plain = |detail: &str| Saying {
+                detail: detail.to_owned(),
+                hint: None,
+            };
+            // What is sensitive shows as shape, wherever it stands.
+            let sight = match fault {
+                CellFault::Sensitive(_) => Sight::Shape,
+                CellFault::Broken(_)
+                | CellFault::Formula
+                | CellFault::NoToken
+                | CellFault::Repeat(_) => column.sight,
+            };
             let saying = match fault {
-                CellFault::Broken(broken) => check.saying(broken, value, column.sight),
+                CellFault::Broken(broken) => match check {
+                    Some(check) => check.saying(broken, value, column.sight),
+                    None => plain(""),
+                },
+                CellFault::Formula => plain("a spreadsheet would run it"),
+                CellFault::Sensitive(kind) => plain(&column.said(kind)),
                 CellFault::Repeat(first) => Saying {
                     detail: seen_in(first),
                     hint: None,
@@ -785,12 +871,12 @@ impl Rows {
                 line: Some(at.text.line_of(at.record, place)),
                 row: Some(at.row),
                 byte: Some(at.text.at(place)),
-                value: (!is_empty).then(|| show::value(value, column.sight)),
+                value: (!is_empty).then(|| show::value(value, sight)),
                 detail: saying.detail,
             };
             (saying.hint, sample)
         };
-        report.note(code, Some(&column.name), &rule, make);
+        report.note_as(is_warning, code, Some(&column.name), &rule, make);
     }
 
     fn ragged(&self, found: usize) -> (String, String) {
@@ -890,20 +976,41 @@ impl Batch {
     }
 }
 
-// === impl What ===
+// === impl FileColumn ===
 
-impl What {
-    /// No mere warning.
-    fn is_error(self) -> bool {
-        match self {
-            Self::Garbled(_) | Self::Mixed => false,
-            Self::Blank
-            | Self::Cell(_)
-            | Self::KeyNull(_)
-            | Self::KeyRepeat(_)
-            | Self::Mark(_)
-            | Self::Ragged => true,
+impl FileColumn {
+    /// Whether such a fault refuses the file, or is only worth saying.
+    fn refuses(&self, fault: CellFault) -> bool {
+        match fault {
+            CellFault::Formula => self.formulas == Formulas::Reject,
+            CellFault::Sensitive(_) => self.on_match() == OnMatch::Reject,
+            CellFault::Broken(_) | CellFault::NoToken | CellFault::Repeat(_) => true,
         }
+    }
+
+    fn on_match(&self) -> OnMatch {
+        self.scan
+            .as_ref()
+            .map_or(OnMatch::Reject, |scan| scan.on_match)
+    }
+
+    /// What is said of a sensitive value.
+    fn said(&self, kind: Sensitive) -> String {
+        match self.on_match() {
+            OnMatch::Redact => format!("it holds {}, replaced by [{}]", kind.title(), kind.name()),
+            OnMatch::Reject | OnMatch::Warn => format!("it holds {}", kind.title()),
+        }
+    }
+}
+
+/// No mere warning.
+fn is_error(columns: &[FileColumn], fault: &Fault) -> bool {
+    match fault.what {
+        What::Cell(cell) => columns
+            .get(fault.at)
+            .is_none_or(|column| column.refuses(cell)),
+        What::Garbled(_) | What::Mixed => false,
+        What::Blank | What::KeyNull(_) | What::KeyRepeat(_) | What::Mark(_) | What::Ragged => true,
     }
 }
 
@@ -1096,7 +1203,7 @@ fn outputs(
                 let token = TokenColumn::new(&column.name, tokenizer, rule.tokenise_empty);
                 Output::Token(at, Box::new(token))
             }
-            (Some(at), None) => Output::Copy(at),
+            (Some(at), None) => copy(at, column.scan.as_ref(), schema.formulas, &column.kind),
             (None, _) if layout.absent.contains(&index) && !is_left_out => Output::Empty,
             (None, _) => continue,
         };
@@ -1107,11 +1214,24 @@ fn outputs(
     }
     for (at, place) in layout.places.iter().enumerate() {
         if let Place::Keep(label) = place {
-            outputs.push(Output::Copy(at));
+            let kind = Kind::Text(TextFormat::Any);
+            outputs.push(copy(at, schema.scan.as_ref(), schema.formulas, &kind));
             labels.push(label.clone());
         }
     }
     (outputs, labels)
+}
+
+/// A column as it is, or with what policy wants changed in its text.
+fn copy(at: usize, scan: Option<&Scan>, formulas: Formulas, kind: &Kind) -> Output {
+    let is_text = matches!(kind, Kind::Text(_));
+    let scan = scan.filter(|scan| scan.on_match == OnMatch::Redact);
+    let escapes = is_text && formulas == Formulas::Escape;
+    if scan.is_none() && !escapes {
+        return Output::Copy(at);
+    }
+    let scan = scan.cloned();
+    Output::Rewrite(at, Box::new(Rewrite { scan, escapes }))
 }
 
 #[cfg(test)]
@@ -1143,6 +1263,7 @@ mod tests {
             length_max: Some(3),
             sensitive: false,
             token: None,
+            scan: None,
         };
         Schema {
             columns: vec![column("a"), column("b")],
@@ -1156,6 +1277,8 @@ mod tests {
             field_bytes_max: 100,
             record_bytes_max: 100,
             columns_max: 10,
+            scan: None,
+            formulas: Formulas::Allow,
         }
     }
 

@@ -421,7 +421,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::policy::contract::{Column, Keep, Kind, TextFormat, TokenKind, TokenRule};
+    use crate::policy::contract::{Column, Formulas, Keep, Kind, TextFormat, TokenKind, TokenRule};
 
     fn column(name: &str, aliases: &[&str]) -> Column {
         Column {
@@ -440,6 +440,7 @@ mod tests {
             length_max: None,
             sensitive: false,
             token: None,
+            scan: None,
         }
     }
 
@@ -460,6 +461,8 @@ mod tests {
             field_bytes_max: 1024,
             record_bytes_max: 4096,
             columns_max: 100,
+            scan: None,
+            formulas: Formulas::Allow,
         }
     }
 

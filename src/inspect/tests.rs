@@ -12,9 +12,9 @@ use super::*;
 use crate::inspect::report::Sample;
 use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
-    Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, OutputFormat, Schema, TextFormat,
-    TokenKind, TokenRule, Trailer,
+    Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format,
+    Formulas, Header, HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
+    Schema, TextFormat, TokenKind, TokenRule, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
@@ -40,6 +40,7 @@ fn column(name: &str, kind: Kind) -> Column {
         length_max: None,
         sensitive: false,
         token: None,
+        scan: None,
     }
 }
 
@@ -107,6 +108,8 @@ fn orders() -> Contract {
             field_bytes_max: 60,
             record_bytes_max: 90,
             columns_max: 8,
+            scan: None,
+            formulas: Formulas::Allow,
         }),
         trailer: None,
         on_finding: OnFinding::Reject,

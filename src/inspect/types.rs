@@ -553,6 +553,7 @@ mod tests {
             length_max: None,
             sensitive: false,
             token: None,
+            scan: None,
         }
     }
 

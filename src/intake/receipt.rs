@@ -235,7 +235,7 @@ impl Facts<'_> {
         if let Some(reason) = self.decision {
             page.line(&format!("Decided     by a person: {}", ascii(reason, 400)));
         }
-        for finding in self.report.findings.iter().filter(|f| f.code.is_warning()) {
+        for finding in self.report.findings.iter().filter(|f| f.is_warning) {
             page.line(&format!(
                 "warning: {}  {}",
                 finding.code,
@@ -508,7 +508,7 @@ impl<'f> ReceiptJson<'f> {
             warnings: report
                 .findings
                 .iter()
-                .filter(|f| f.code.is_warning())
+                .filter(|f| f.is_warning)
                 .map(error_json)
                 .collect(),
             control: report.controls.iter().map(control_json).collect(),
@@ -564,7 +564,7 @@ pub(super) fn report_of(json: &[u8]) -> Option<Report> {
         rows_with_errors: number(&receipt, "rows_with_errors")?,
         ..Report::default()
     };
-    for list in ["errors", "warnings"] {
+    for (list, is_warning) in [("errors", false), ("warnings", true)] {
         for finding in receipt.get(list)?.as_array()? {
             let samples = finding.get("examples")?.as_array()?.iter();
             report.findings.push(Finding {
@@ -582,6 +582,7 @@ pub(super) fn report_of(json: &[u8]) -> Option<Report> {
                         detail: text(sample, "detail").unwrap_or_default(),
                     })
                     .collect(),
+                is_warning,
             });
         }
     }
@@ -620,7 +621,11 @@ pub fn finding_lines(findings: &[Finding]) -> Vec<String> {
     let mut out = Vec::new();
     for code in order {
         for finding in findings.iter().filter(|finding| finding.code == code) {
-            let warning = if code.is_warning() { "  (warning)" } else { "" };
+            let warning = if finding.is_warning {
+                "  (warning)"
+            } else {
+                ""
+            };
             out.push(format!(
                 "  {:width$}  {}{warning}",
                 code.as_str(),

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::policy::contract::{
-    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, JsonShape, Keep, Kind,
-    MissingColumns, OnFinding, Schema, TextFormat, TokenKind, TokenRule,
+    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, Formulas, JsonShape, Keep,
+    Kind, MissingColumns, OnFinding, Scan, Schema, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
 use crate::policy::text::human_size;
@@ -438,6 +438,13 @@ fn schemas(old: &Schema, new: &Schema, lines: &mut Lines) {
         missing,
         word,
     );
+    let refuses = new.formulas == Formulas::Reject;
+    let effect = if refuses {
+        Effect::Narrowing
+    } else {
+        Effect::Unclear
+    };
+    lines.value("formulas", &old.formulas, &new.formulas, effect, word);
     lines.value(
         "missing_values",
         &old.missing_values,
@@ -642,6 +649,21 @@ fn columns(old: &Column, new: &Column, lines: &mut Lines) {
             yes_or_no,
         );
     }
+    lines.value(
+        &format!("{name}.scan"),
+        &old.scan.as_ref(),
+        &new.scan.as_ref(),
+        Effect::Unclear,
+        |scan| scan_word(*scan),
+    );
+}
+
+fn scan_word(scan: Option<&Scan>) -> String {
+    let Some(scan) = scan else {
+        return "none".to_owned();
+    };
+    let kinds: Vec<&str> = scan.kinds.iter().map(|kind| kind.name()).collect();
+    format!("{} ({})", kinds.join(" "), word(&scan.on_match))
 }
 
 fn kinds(old: &Column, new: &Column, lines: &mut Lines) {

@@ -8,8 +8,8 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::policy::contract::{
-    Bound, Column, ExtraColumns, FieldsMatch, Header, HeaderMatch, Keep, Kind, MissingColumns,
-    Normalise, Schema, TextFormat, TokenKind, TokenRule,
+    Bound, Column, ExtraColumns, FieldsMatch, Formulas, Header, HeaderMatch, Keep, Kind,
+    MissingColumns, Normalise, OnMatch, Scan, Schema, Sensitive, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::dates::{self, Grain};
 use crate::policy::mistake::shown;
@@ -29,6 +29,9 @@ pub(crate) const SCHEMA_KEYS: Keys = Keys {
         "min_rows",
         "limits",
         "primary_key",
+        "scan",
+        "on_match",
+        "formulas",
     ],
     later: &["row_rule"],
 };
@@ -55,8 +58,10 @@ pub(crate) const COLUMN_KEYS: Keys = Keys {
         "aliases",
         "sensitive",
         "token",
+        "scan",
+        "on_match",
     ],
-    later: &["scan", "on_match"],
+    later: &[],
 };
 pub(crate) const TOKEN_KEYS: Keys = Keys {
     here: &["kind", "domain", "keep", "normalise", "tokenise_empty"],
@@ -117,7 +122,16 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
     let missing_columns = table.word("missing_columns", MISSING_COLUMNS, &[], notes);
     let missing_values = missing_values(table, notes);
     let rows_min = table.count("min_rows", 0..=u64::MAX, notes);
-    let drafts = columns(table, notes);
+    let general = scan(table, notes);
+    let formulas = table.word("formulas", FORMULAS, &[], notes);
+    let mut drafts = columns(table, notes);
+    for draft in &mut drafts {
+        let column = &mut draft.column;
+        let is_free = draft.kind == Some(Kind::Text(TextFormat::Any)) && !column.sensitive;
+        if is_free && column.scan.is_none() {
+            column.scan.clone_from(&general);
+        }
+    }
     let limits = limits_of(table, drafts.len(), notes);
     note_same_names(&drafts, header_match, notes);
     note_values_that_are_missing(&drafts, &missing_values, notes);
@@ -144,6 +158,8 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
         field_bytes_max: limits.field,
         record_bytes_max: limits.record,
         columns_max: limits.columns,
+        scan: general,
+        formulas: formulas.map_or(Formulas::Allow, Spanned::into_inner),
     });
     Outline { schema, names }
 }
@@ -198,11 +214,54 @@ const EXTRA_COLUMNS: &[(&str, ExtraColumns)] = &[
     ("drop", ExtraColumns::Drop),
     ("keep", ExtraColumns::Keep),
 ];
+const SCANS: &[(&str, Sensitive)] = &[
+    ("pan", Sensitive::Pan),
+    ("iban", Sensitive::Iban),
+    ("email", Sensitive::Email),
+    ("phone", Sensitive::Phone),
+    ("national-id", Sensitive::NationalId),
+];
+const ON_MATCH: &[(&str, OnMatch)] = &[
+    ("reject", OnMatch::Reject),
+    ("redact", OnMatch::Redact),
+    ("warn", OnMatch::Warn),
+];
+const FORMULAS: &[(&str, Formulas)] = &[
+    ("allow", Formulas::Allow),
+    ("warn", Formulas::Warn),
+    ("escape", Formulas::Escape),
+    ("reject", Formulas::Reject),
+];
 const MISSING_COLUMNS: &[(&str, MissingColumns)] = &[
     ("reject", MissingColumns::Reject),
     ("hold", MissingColumns::Hold),
     ("null", MissingColumns::Null),
 ];
+
+/// `scan` and `on_match` of a schema or a column.
+fn scan(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Scan> {
+    let kinds = table.words("scan", SCANS, &[], notes);
+    let on_match = table.word("on_match", ON_MATCH, &[], notes);
+    let Some(kinds) = kinds else {
+        if let Some(span) = table
+            .key_span("on_match")
+            .filter(|_| table.value("scan").is_none())
+        {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &span,
+                    "`on_match` without `scan` says nothing",
+                )
+                .under("add scan = [\"pan\", \"iban\"], or remove it");
+        }
+        return None;
+    };
+    Some(Scan {
+        kinds: kinds.into_inner(),
+        on_match: on_match.map_or(OnMatch::Reject, Spanned::into_inner),
+    })
+}
 
 // === the schema's own rules ===
 
@@ -498,6 +557,27 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
             )
             .under("remove it");
     }
+    let scanned = scan(&table, notes);
+    if let (Some(_), Some(kind), Some(span)) = (&scanned, &kind, table.key_span("scan"))
+        && !matches!(kind, Kind::Text(_))
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &span,
+                "only text can hide sensitive values",
+            )
+            .under("remove it, or use type = \"string\"");
+    }
+    if let (Some(_), Some(span)) = (&token, table.key_span("scan")) {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &span,
+                "a tokenized column is not scanned",
+            )
+            .under("remove it");
+    }
     let column = Column {
         name: name
             .as_ref()
@@ -519,6 +599,7 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
         length_max,
         sensitive: token.is_some() || sensitive.is_some_and(Spanned::into_inner),
         token,
+        scan: scanned,
     };
     note_impossible_values(&column, &values, notes);
     warn_small_domain(&column, token_span.as_ref(), notes);

@@ -216,6 +216,10 @@ pub struct Schema {
     pub record_bytes_max: usize,
     /// Most columns of the header.
     pub columns_max: usize,
+    /// What is looked for in columns the contract does not describe, where they are kept.
+    pub scan: Option<Scan>,
+    /// What a text that begins like a formula means.
+    pub formulas: Formulas,
 }
 
 /// Table Schema v2 `fieldsMatch`: F the contract's columns, D the file's.
@@ -303,6 +307,56 @@ pub struct Column {
     pub sensitive: bool,
     /// Values are replaced before anything is stored. Implies `sensitive`.
     pub token: Option<TokenRule>,
+    /// Sensitive values nobody declared are looked for in its text.
+    pub scan: Option<Scan>,
+}
+
+/// What is looked for in free text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scan {
+    /// Which values.
+    pub kinds: Vec<Sensitive>,
+    /// What one means.
+    pub on_match: OnMatch,
+}
+
+/// A kind of value that should not stand in free text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sensitive {
+    /// An e-mail address.
+    Email,
+    /// A bank account, with right check digits.
+    Iban,
+    /// A national id, most with right check digits.
+    NationalId,
+    /// A payment card number, with a right check digit.
+    Pan,
+    /// A telephone number with its country code.
+    Phone,
+}
+
+/// What a sensitive value in free text means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMatch {
+    /// It is replaced by its kind, and a warning.
+    Redact,
+    /// A finding.
+    Reject,
+    /// A warning.
+    Warn,
+}
+
+/// What text means that a spreadsheet would run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Formulas {
+    /// Nothing.
+    Allow,
+    /// It gets an apostrophe before it, and a warning.
+    Escape,
+    /// A finding.
+    Reject,
+    /// A warning.
+    Warn,
 }
 
 /// What a cell is.
@@ -426,6 +480,43 @@ pub struct Trailer {
     pub rows: Option<String>,
     /// Sums: index of an integer or decimal column, and the group that holds its sum.
     pub sums: Vec<(usize, String)>,
+}
+
+// === impl Sensitive ===
+
+impl Sensitive {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [
+        Self::Email,
+        Self::Iban,
+        Self::NationalId,
+        Self::Pan,
+        Self::Phone,
+    ];
+
+    /// Its name in policies, as in `pan`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Iban => "iban",
+            Self::NationalId => "national-id",
+            Self::Pan => "pan",
+            Self::Phone => "phone",
+        }
+    }
+
+    /// Its name in messages, as in `a payment card number`.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Email => "an e-mail address",
+            Self::Iban => "an IBAN",
+            Self::NationalId => "a national id",
+            Self::Pan => "a payment card number",
+            Self::Phone => "a telephone number",
+        }
+    }
 }
 
 // === impl Encoding ===

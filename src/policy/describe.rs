@@ -2,9 +2,9 @@
 //! about stores, keys or token domains.
 
 use crate::policy::contract::{
-    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Header,
-    HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding, Schema, TextFormat,
-    TokenKind,
+    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Formulas,
+    Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding, OnMatch,
+    Schema, TextFormat, TokenKind,
 };
 use crate::policy::feed::{Feed, SameContent, SameName};
 use crate::policy::text::human_size;
@@ -205,6 +205,12 @@ fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
         OnFinding::Split => "bad rows are left out, and the receipt names them",
     };
     page.entry("Errors", finding);
+    match schema.formulas {
+        Formulas::Allow => {}
+        Formulas::Escape => page.entry("Formulas", "get an apostrophe before them"),
+        Formulas::Reject => page.entry("Formulas", "are refused: no text begins like one"),
+        Formulas::Warn => page.entry("Formulas", "better none: no text begins like one"),
+    }
     if !schema.primary_key.is_empty() {
         let names: Vec<&str> = schema
             .primary_key
@@ -338,6 +344,15 @@ fn column_words(column: &Column) -> String {
         (Some(low), None) => parts.push(format!("{low} characters or more")),
         (None, Some(high)) => parts.push(format!("{high} characters or fewer")),
         (None, None) => {}
+    }
+    if let Some(scan) = &column.scan {
+        let kinds: Vec<&str> = scan.kinds.iter().map(|kind| kind.title()).collect();
+        let kinds = kinds.join(" nor ");
+        parts.push(match scan.on_match {
+            OnMatch::Redact => format!("neither {kinds} is kept"),
+            OnMatch::Reject => format!("neither {kinds}"),
+            OnMatch::Warn => format!("better neither {kinds}"),
+        });
     }
     if !column.aliases.is_empty() {
         parts.push(format!("also labelled {}", column.aliases.join(", ")));

@@ -61,6 +61,10 @@ pub enum Code {
     ControlCharacters,
     /// A value cannot be tokenized.
     TokenError,
+    /// Text that a spreadsheet would run.
+    FormulaInjection,
+    /// A sensitive value where nobody declared one.
+    SensitiveUndeclared,
     /// Warning: CRLF and LF in one file.
     MixedNewlines,
     /// Warning: text that was read in the wrong encoding and written again.
@@ -71,7 +75,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
@@ -98,6 +102,8 @@ impl Code {
         Self::UniqueError,
         Self::ControlCharacters,
         Self::TokenError,
+        Self::FormulaInjection,
+        Self::SensitiveUndeclared,
         Self::MixedNewlines,
         Self::SuspectMojibake,
     ];
@@ -132,6 +138,8 @@ impl Code {
             Self::UniqueError => "unique-error",
             Self::ControlCharacters => "control-characters",
             Self::TokenError => "token-error",
+            Self::FormulaInjection => "formula-injection",
+            Self::SensitiveUndeclared => "sensitive-undeclared",
             Self::MixedNewlines => "mixed-newlines",
             Self::SuspectMojibake => "suspect-mojibake",
         }
@@ -397,6 +405,28 @@ mixed-newlines - some lines end in CR LF and some in LF (a warning)
   Usual causes: files of two systems put together; an editor on one part.
   Right: one kind of line end in the whole file.
   Policy: `newline` = \"lf\" or \"crlf\" makes the other kind a finding.
+"
+            }
+            Self::FormulaInjection => {
+                "\
+formula-injection - text begins so that a spreadsheet would run it
+  Usual causes: a field that people fill in; an attack on whoever opens it.
+  Wrong: =HYPERLINK(\"http://...\")     Right: '=HYPERLINK(...)
+  Signs before a plain number (-5, +49 30 1234) are no formula.
+  Policy: `formulas` = \"reject\", \"escape\" (an apostrophe goes before it),
+    \"warn\" or \"allow\".
+"
+            }
+            Self::SensitiveUndeclared => {
+                "\
+sensitive-undeclared - a sensitive value stands in a column not declared so
+  Usual causes: a card number or an address typed into a note; a column whose
+    meaning has changed.
+  What is found: payment cards, IBANs, e-mail addresses, telephone numbers,
+    national ids, as `scan` lists them. Their check digits must be right.
+  Wrong: paid with 4111 1111 1111 1111     Right: paid by card
+  Policy: `scan` and `on_match` of the schema or of a column; \"redact\" replaces
+    the value by its kind.
 "
             }
             Self::SuspectMojibake => {
