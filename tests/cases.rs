@@ -227,6 +227,7 @@ fn is_of_inspection(code: Code) -> bool {
         | Code::ConstraintError
         | Code::UniqueError
         | Code::ControlCharacters
+        | Code::RowConstraint
         | Code::FormulaInjection
         | Code::SensitiveUndeclared
         | Code::MixedNewlines
@@ -265,6 +266,7 @@ fn is_fatal(code: Code) -> bool {
         | Code::UniqueError
         | Code::ControlCharacters
         | Code::TokenError
+        | Code::RowConstraint
         | Code::FormulaInjection
         | Code::SensitiveUndeclared
         | Code::MixedNewlines

@@ -485,6 +485,40 @@ fn what_means_nothing_for_json_is_refused() {
 }
 
 #[test]
+fn a_mistake_in_a_row_rule_is_shown_at_its_place() {
+    let rule = |assert: &str| {
+        let rule = format!(
+            "[[feed.schema.row_rule]]\nname = \"r\"\nassert = '{assert}'\n\n[feed.control]"
+        );
+        BASE.replacen("[feed.control]", &rule, 1)
+    };
+    assert_eq!(mistakes_of(&rule("amount < 5 and paid")).len(), 0);
+    for (assert, column, code, hint) in [
+        (
+            "amuont < 5",
+            11,
+            "policy.unknown-column",
+            "did you mean `amount`?",
+        ),
+        ("paid and amount = 5", 27, "policy.bad-rule", "write =="),
+        (
+            "born > \"x\"",
+            11,
+            "policy.bad-rule",
+            "as in \"2026-01-31\"",
+        ),
+    ] {
+        let found = mistakes_of(&rule(assert));
+        assert_eq!(
+            (found.len(), found[0].code, found[0].column),
+            (1, code, column),
+            "{found:?}"
+        );
+        assert!(found[0].render().contains(hint), "{}", found[0].render());
+    }
+}
+
+#[test]
 fn what_is_scanned_is_free_text() {
     let code = "policy.conflict";
     let amount = "@@scan = [\"pan\"], name = \"amount\"";

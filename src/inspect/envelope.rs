@@ -419,5 +419,6 @@ fn no_columns() -> Schema {
         columns_max: 1,
         scan: None,
         formulas: Formulas::Allow,
+        rules: Vec::new(),
     }
 }

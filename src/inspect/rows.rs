@@ -10,6 +10,7 @@
 //! Every other cell is judged by its column, then for uniqueness. Output stops for good before
 //! the first row with a fault, or goes on without it where the contract splits.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
@@ -27,6 +28,7 @@ use crate::policy::contract::{
     Dialect, ExtraColumns, Formulas, Kind, MissingColumns, OnMatch, OutputFormat, Scan, Schema,
     Sensitive, TextFormat, TokenKind,
 };
+use crate::policy::rules::{Operand, RowRule};
 use crate::terms::codes::Code;
 use crate::terms::limits;
 use crate::tokens::Tokenizer;
@@ -40,6 +42,7 @@ pub(crate) struct Rows {
     keys: Vec<Key>,
     primary: Option<Primary>,
     sums: Vec<Sum>,
+    rules: Vec<Rule>,
     writer: Writer,
     labels: Vec<String>,
     holds: Holds,
@@ -94,6 +97,20 @@ struct Key {
     set: Option<usize>,
 }
 
+/// A rule over several columns.
+struct Rule {
+    rule: RowRule,
+    /// Its columns, with their places in the file; `None`: the file lacks it.
+    places: Vec<(usize, Option<usize>)>,
+}
+
+/// A cell's value, for as long as a row is looked at.
+enum Owned<'t> {
+    Bool(bool),
+    Number(i128),
+    Text(Cow<'t, str>),
+}
+
 /// The primary key.
 struct Primary {
     keys: Vec<usize>,
@@ -144,6 +161,8 @@ enum What {
     KeyNull(usize),
     KeyRepeat(Option<u64>),
     Mark(usize),
+    /// The rule of this number.
+    Rule(usize),
     Mixed,
     Ragged,
 }
@@ -169,6 +188,7 @@ enum CellFault {
 }
 
 /// After the cells of a row.
+const AT_RULE: usize = usize::MAX - 2;
 const AT_KEY: usize = usize::MAX - 1;
 const AT_LINE_END: usize = usize::MAX;
 
@@ -259,6 +279,7 @@ impl Rows {
             keys,
             primary,
             sums,
+            rules: Rule::all(schema, layout),
             writer,
             labels,
             holds: Holds {
@@ -316,6 +337,7 @@ impl Rows {
             self.column(at, text, all);
             self.look_into(at, text, all);
         }
+        self.row_rules(text, all);
         let full = self.repeats(all);
         let judged = match full {
             Some(row) => all.get(..=row).unwrap_or(all),
@@ -368,7 +390,7 @@ impl Rows {
             let cells = records.get(row).map(|record| text.index.cells(record));
             let cells = cells.unwrap_or_default();
             let inside = |cell: &Cell| cell.start() <= place && place < cell.end();
-            let at = cells.iter().position(inside).unwrap_or(usize::MAX - 2);
+            let at = cells.iter().position(inside).unwrap_or(usize::MAX - 3);
             if told != Some((row, at)) {
                 told = Some((row, at));
                 self.batch.fault(row, at, What::Garbled(place));
@@ -499,6 +521,118 @@ impl Rows {
                 fault(CellFault::Formula);
             }
         }
+    }
+
+    /// Conditions over several columns. A row of which one of a rule's cells has a fault of its own
+    /// is not held against the rule.
+    fn row_rules(&mut self, text: Text<'_>, records: &[Record]) {
+        let mut values: Vec<(usize, Option<Owned<'_>>)> = Vec::new();
+        for (number, rule) in self.rules.iter().enumerate() {
+            for &row in &self.batch.regular {
+                let Some(record) = records.get(row) else {
+                    continue;
+                };
+                let cells = text.index.cells(record);
+                values.clear();
+                let mut is_faulty = false;
+                for &(column, at) in &rule.places {
+                    let own = at.and_then(|at| Some((self.columns.get(at)?, *cells.get(at)?, at)));
+                    let Some((file_column, cell, at)) = own else {
+                        values.push((column, None));
+                        continue;
+                    };
+                    let is_off = record.marks > 0 && is_marked(text.index.marks(record), at);
+                    match self.value_of(file_column, text, cell) {
+                        Ok(value) if !is_off => values.push((column, value)),
+                        Ok(_) | Err(()) => is_faulty = true,
+                    }
+                }
+                if is_faulty {
+                    continue;
+                }
+                let value = |column: usize| {
+                    let found = values.iter().find(|(own, _)| *own == column)?;
+                    found.1.as_ref().map(Owned::operand)
+                };
+                let when = rule.rule.when.as_ref();
+                let applies = when.is_none_or(|when| when.is_true(&value) == Some(true));
+                if applies && rule.rule.assert.is_true(&value) == Some(false) {
+                    self.batch.faults.push(Fault {
+                        row,
+                        at: AT_RULE,
+                        what: What::Rule(number),
+                    });
+                }
+            }
+        }
+    }
+
+    /// A cell's value for a rule; `Err`: it has a fault.
+    fn value_of<'t>(
+        &self,
+        column: &FileColumn,
+        text: Text<'t>,
+        cell: Cell,
+    ) -> Result<Option<Owned<'t>>, ()> {
+        let Some(check) = &column.check else {
+            return Ok(None);
+        };
+        let own: Cow<'t, str> = match cell.form {
+            Form::Null | Form::Absent => return check.null().map(|_| None).map_err(drop),
+            Form::Plain | Form::Quoted => {
+                let raw = text.buffer.get(cell.start()..cell.end());
+                raw.unwrap_or_default().into()
+            }
+            Form::Escaped | Form::JsonEscaped => {
+                let mut scratch = String::new();
+                let own = cell.text(text.buffer, self.quote, &mut scratch);
+                own.to_owned().into()
+            }
+        };
+        Ok(match check.judge(&own).map_err(drop)? {
+            Value::Null => None,
+            Value::Number(number) => Some(Owned::Number(number)),
+            Value::Text => Some(match check.boolean(&own) {
+                Some(is) => Owned::Bool(is),
+                None => Owned::Text(own),
+            }),
+        })
+    }
+
+    fn tell_rule(
+        &self,
+        text: Text<'_>,
+        record: &Record,
+        row: u64,
+        number: usize,
+        report: &mut Report,
+    ) {
+        let Some(rule) = self.rules.get(number) else {
+            return;
+        };
+        let make = || {
+            let cells = text.index.cells(record);
+            let shown = rule.places.iter().map(|(_, at)| {
+                let own = at.and_then(|at| Some((self.columns.get(at)?, *cells.get(at)?)));
+                let Some((column, cell)) = own else {
+                    return "a missing column".to_owned();
+                };
+                let mut scratch = String::new();
+                let value = cell.text(text.buffer, self.quote, &mut scratch);
+                let value = show::value(value, column.sight);
+                format!("{} \"{}\"", show::name(&column.name), show::name(&value))
+            });
+            let sample = Sample {
+                line: Some(record.line),
+                row: Some(row),
+                byte: Some(text.at(record.span().start)),
+                value: None,
+                detail: shown.collect::<Vec<_>>().join(", "),
+            };
+            (None, sample)
+        };
+        let rule = format!("{}: {}", rule.rule.name, rule.rule.text);
+        report.note(Code::RowConstraint, None, &rule, make);
     }
 
     /// Repeated values and keys, row by row. Returns the row at which memory ran out.
@@ -712,6 +846,7 @@ impl Rows {
                 };
                 report.note(Code::PrimaryKey, None, self.key_rule(), make);
             }
+            What::Rule(number) => self.tell_rule(text, record, row, number, report),
             What::KeyRepeat(first) => {
                 let make = || (None, whole(seen_in(first)));
                 report.note(Code::PrimaryKey, None, self.key_rule(), make);
@@ -976,6 +1111,34 @@ impl Batch {
     }
 }
 
+// === impl Rule ===
+
+impl Rule {
+    fn all(schema: &Schema, layout: &Layout) -> Vec<Self> {
+        let place = |column: usize| {
+            let is_it = |place: &Place| matches!(place, Place::Column(of) if *of == column);
+            (column, layout.places.iter().position(is_it))
+        };
+        let rules = schema.rules.iter().map(|rule| Self {
+            places: rule.columns.iter().map(|column| place(*column)).collect(),
+            rule: rule.clone(),
+        });
+        rules.collect()
+    }
+}
+
+// === impl Owned ===
+
+impl Owned<'_> {
+    fn operand(&self) -> Operand<'_> {
+        match self {
+            Self::Bool(is) => Operand::Bool(*is),
+            Self::Number(number) => Operand::Number(*number),
+            Self::Text(text) => Operand::Text(text),
+        }
+    }
+}
+
 // === impl FileColumn ===
 
 impl FileColumn {
@@ -1010,7 +1173,12 @@ fn is_error(columns: &[FileColumn], fault: &Fault) -> bool {
             .get(fault.at)
             .is_none_or(|column| column.refuses(cell)),
         What::Garbled(_) | What::Mixed => false,
-        What::Blank | What::KeyNull(_) | What::KeyRepeat(_) | What::Mark(_) | What::Ragged => true,
+        What::Blank
+        | What::KeyNull(_)
+        | What::KeyRepeat(_)
+        | What::Mark(_)
+        | What::Ragged
+        | What::Rule(_) => true,
     }
 }
 
@@ -1279,6 +1447,7 @@ mod tests {
             columns_max: 10,
             scan: None,
             formulas: Formulas::Allow,
+            rules: Vec::new(),
         }
     }
 

@@ -463,6 +463,7 @@ mod tests {
             columns_max: 100,
             scan: None,
             formulas: Formulas::Allow,
+            rules: Vec::new(),
         }
     }
 

@@ -110,6 +110,7 @@ fn orders() -> Contract {
             columns_max: 8,
             scan: None,
             formulas: Formulas::Allow,
+            rules: Vec::new(),
         }),
         trailer: None,
         on_finding: OnFinding::Reject,

@@ -141,6 +141,14 @@ impl Check {
         }
     }
 
+    /// What a cell that was found good means, in a column of booleans.
+    pub(crate) fn boolean(&self, cell: &str) -> Option<bool> {
+        match &self.read {
+            Read::Boolean { yes, .. } => Some(yes.iter().any(|word| word == cell)),
+            Read::Dates { .. } | Read::Decimal { .. } | Read::Integer | Read::Text(_) => None,
+        }
+    }
+
     /// No value, in so many words.
     pub(crate) fn null(&self) -> Result<Value, Broken> {
         if self.required {

@@ -104,6 +104,16 @@ impl Lines {
         }
     }
 
+    /// Rules: one more refuses more.
+    fn rules(&mut self, what: &str, old: &BTreeSet<String>, new: &BTreeSet<String>) {
+        for rule in new.difference(old) {
+            self.put(&format!("{what} +{rule}"), Effect::Narrowing);
+        }
+        for rule in old.difference(new) {
+            self.put(&format!("{what} -{rule}"), Effect::Widening);
+        }
+    }
+
     /// A limit: higher is wider.
     fn most<T: PartialOrd>(&mut self, what: &str, old: &T, new: &T, show: impl Fn(&T) -> String) {
         let effect = if new > old {
@@ -397,6 +407,23 @@ fn trailers(old: &Contract, new: &Contract, lines: &mut Lines) {
     }
 }
 
+/// Rules over several columns, and what text may hold.
+fn contents(old: &Schema, new: &Schema, lines: &mut Lines) {
+    let rules = |schema: &Schema| {
+        let all = schema.rules.iter();
+        all.map(|rule| format!("{}: {}", rule.name, rule.text))
+            .collect()
+    };
+    lines.rules("row_rule", &rules(old), &rules(new));
+    let refuses = new.formulas == Formulas::Reject;
+    let effect = if refuses {
+        Effect::Narrowing
+    } else {
+        Effect::Unclear
+    };
+    lines.value("formulas", &old.formulas, &new.formulas, effect, word);
+}
+
 fn schemas(old: &Schema, new: &Schema, lines: &mut Lines) {
     lines.value(
         "fields_match",
@@ -438,13 +465,7 @@ fn schemas(old: &Schema, new: &Schema, lines: &mut Lines) {
         missing,
         word,
     );
-    let refuses = new.formulas == Formulas::Reject;
-    let effect = if refuses {
-        Effect::Narrowing
-    } else {
-        Effect::Unclear
-    };
-    lines.value("formulas", &old.formulas, &new.formulas, effect, word);
+    contents(old, new, lines);
     lines.value(
         "missing_values",
         &old.missing_values,

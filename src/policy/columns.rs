@@ -14,6 +14,7 @@ use crate::policy::contract::{
 use crate::policy::dates::{self, Grain};
 use crate::policy::mistake::shown;
 use crate::policy::names;
+use crate::policy::rules::{self, RowRule, RuleFault};
 use crate::policy::text::{Keys, Notes, Span, Table, human_size, nearest, note_repeats, word_of};
 use crate::terms::ids::DomainName;
 use crate::terms::{codes, limits};
@@ -32,8 +33,9 @@ pub(crate) const SCHEMA_KEYS: Keys = Keys {
         "scan",
         "on_match",
         "formulas",
+        "row_rule",
     ],
-    later: &["row_rule"],
+    later: &[],
 };
 pub(crate) const LIMIT_KEYS: Keys = Keys {
     here: &["field", "record", "columns"],
@@ -61,6 +63,10 @@ pub(crate) const COLUMN_KEYS: Keys = Keys {
         "scan",
         "on_match",
     ],
+    later: &[],
+};
+pub(crate) const RULE_KEYS: Keys = Keys {
+    here: &["name", "when", "assert"],
     later: &[],
 };
 pub(crate) const TOKEN_KEYS: Keys = Keys {
@@ -142,10 +148,15 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
         note_label_rules(table, &drafts, notes);
     }
     let primary_key = primary_key(table, &drafts, notes);
-    let names = drafts
+    let names: Vec<(String, Option<Kind>)> = drafts
         .iter()
-        .filter_map(|draft| Some((draft.name.as_ref()?.get_ref().clone(), draft.kind.clone())))
+        .map(|draft| {
+            let name = draft.name.as_ref();
+            let name = name.map_or_else(String::new, |name| name.get_ref().clone());
+            (name, draft.kind.clone())
+        })
         .collect();
+    let rules = row_rules(table, &names, notes);
     let schema = (notes.errors() == before).then(|| Schema {
         columns: drafts.into_iter().map(|draft| draft.column).collect(),
         fields_match: fields_match.map_or(FieldsMatch::Equal, Spanned::into_inner),
@@ -160,6 +171,7 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
         columns_max: limits.columns,
         scan: general,
         formulas: formulas.map_or(Formulas::Allow, Spanned::into_inner),
+        rules,
     });
     Outline { schema, names }
 }
@@ -511,6 +523,80 @@ fn shown_list(names: &[&str]) -> String {
         out.push("...".to_owned());
     }
     out.join(", ")
+}
+
+// === rules over several columns ===
+
+fn row_rules(
+    table: &Table<'_>,
+    names: &[(String, Option<Kind>)],
+    notes: &mut Notes<'_>,
+) -> Vec<RowRule> {
+    let tables = table.tables("row_rule", "[[feed.schema.row_rule]]", notes);
+    let mut rules: Vec<RowRule> = Vec::new();
+    for (index, (map, span)) in tables.into_iter().enumerate() {
+        let place = format!("row_rule {}", index + 1);
+        let table = Table::open(map, span, place, &RULE_KEYS, notes);
+        let name = table.need_text("name", "name = \"swiss-limit\"", notes);
+        let assert = table.need_text("assert", "assert = 'amount < 100000'", notes);
+        let when = table.text("when", notes);
+        if let Some(name) = &name
+            && rules.iter().any(|rule| rule.name == *name.get_ref())
+        {
+            notes
+                .error(
+                    codes::POLICY_DUPLICATE,
+                    &name.span(),
+                    "a rule of this name is there already",
+                )
+                .under("give it another one");
+        }
+        let mut columns = Vec::new();
+        let mut compile = |text: &Spanned<&str>, notes: &mut Notes<'_>| {
+            rules::compile(text.get_ref(), names, &mut columns)
+                .map_err(|fault| note_rule(text, fault, names, notes))
+                .ok()
+        };
+        let condition = when.as_ref().map(|text| compile(text, notes));
+        let asserted = assert.as_ref().and_then(|text| compile(text, notes));
+        let (Some(name), Some(assert), Some(asserted)) = (name, assert, asserted) else {
+            continue;
+        };
+        let text = match &when {
+            Some(when) => format!("{} when {}", assert.get_ref(), when.get_ref()),
+            None => (*assert.get_ref()).to_owned(),
+        };
+        rules.push(RowRule {
+            name: (*name.get_ref()).to_owned(),
+            text,
+            when: condition.flatten(),
+            assert: asserted,
+            columns,
+        });
+    }
+    rules
+}
+
+fn note_rule(
+    text: &Spanned<&str>,
+    fault: RuleFault,
+    names: &[(String, Option<Kind>)],
+    notes: &mut Notes<'_>,
+) {
+    let span = notes.inside(text, fault.at);
+    let code = match fault.unknown {
+        Some(_) => codes::POLICY_UNKNOWN_COLUMN,
+        None => codes::POLICY_BAD_RULE,
+    };
+    let known = names.iter().map(|(name, _)| name.as_str());
+    let near = fault
+        .unknown
+        .as_deref()
+        .and_then(|name| nearest(name, known));
+    notes
+        .error(code, &span, fault.why)
+        .under(fault.remedy)
+        .perhaps(near);
 }
 
 // === one column ===

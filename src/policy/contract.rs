@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 
 use regex::Regex;
 
+use crate::policy::rules::RowRule;
 use crate::terms::ids::DomainName;
 
 /// What a file of one feed must be.
@@ -220,6 +221,8 @@ pub struct Schema {
     pub scan: Option<Scan>,
     /// What a text that begins like a formula means.
     pub formulas: Formulas,
+    /// Conditions over several columns of a row.
+    pub rules: Vec<RowRule>,
 }
 
 /// Table Schema v2 `fieldsMatch`: F the contract's columns, D the file's.

@@ -205,6 +205,9 @@ fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
         OnFinding::Split => "bad rows are left out, and the receipt names them",
     };
     page.entry("Errors", finding);
+    for rule in &schema.rules {
+        page.entry("Rule", &rule.text);
+    }
     match schema.formulas {
         Formulas::Allow => {}
         Formulas::Escape => page.entry("Formulas", "get an apostrophe before them"),

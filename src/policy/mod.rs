@@ -12,6 +12,7 @@ mod describe;
 pub mod feed;
 pub mod mistake;
 mod names;
+pub mod rules;
 pub(crate) mod text;
 
 pub use changes::changes;

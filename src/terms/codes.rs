@@ -59,6 +59,8 @@ pub enum Code {
     UniqueError,
     /// NUL or another control character.
     ControlCharacters,
+    /// A rule over several columns of a row.
+    RowConstraint,
     /// A value cannot be tokenized.
     TokenError,
     /// Text that a spreadsheet would run.
@@ -75,7 +77,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
@@ -101,6 +103,7 @@ impl Code {
         Self::ConstraintError,
         Self::UniqueError,
         Self::ControlCharacters,
+        Self::RowConstraint,
         Self::TokenError,
         Self::FormulaInjection,
         Self::SensitiveUndeclared,
@@ -137,6 +140,7 @@ impl Code {
             Self::ConstraintError => "constraint-error",
             Self::UniqueError => "unique-error",
             Self::ControlCharacters => "control-characters",
+            Self::RowConstraint => "row-constraint",
             Self::TokenError => "token-error",
             Self::FormulaInjection => "formula-injection",
             Self::SensitiveUndeclared => "sensitive-undeclared",
@@ -407,6 +411,16 @@ mixed-newlines - some lines end in CR LF and some in LF (a warning)
   Policy: `newline` = \"lf\" or \"crlf\" makes the other kind a finding.
 "
             }
+            Self::RowConstraint => {
+                "\
+row-constraint - the values of a row do not go together
+  Usual causes: a total that was not updated; an end before its beginning; a
+    value that one country or kind may not have.
+  Wrong: from 2026-02-01 to 2026-01-01     Right: from 2026-01-01 to 2026-02-01
+  Policy: `[[feed.schema.row_rule]]` of the feed: where `when` is true, `assert`
+    must not be false.
+"
+            }
             Self::FormulaInjection => {
                 "\
 formula-injection - text begins so that a spreadsheet would run it
@@ -494,6 +508,13 @@ policy.bad-format - a date format tells too little or too much
   Formats are those of strftime. A date needs year, month and day; a datetime
   hour and minute too. Names of time zones and locale formats are not taken.
   Wrong: formats = [\"%d.%m\"]     Right: formats = [\"%d.%m.%Y\"]
+",
+    POLICY_BAD_RULE = "policy.bad-rule": "\
+policy.bad-rule - a row rule is no condition over columns
+  `when` and `assert` compare columns, numbers and text in quotes with == != <
+  <= > >=, in (...), is null; and, or, not, brackets, + - * and length(...) go
+  between them. Columns with other characters stand in backticks.
+  Wrong: assert = 'amount = 5'     Right: assert = 'amount == 5'
 ",
     POLICY_BAD_REGEX = "policy.bad-regex": "\
 policy.bad-regex - a regular expression does not compile, or is too big
