@@ -187,6 +187,8 @@ enum CellFault {
     Sensitive(Sensitive),
 }
 
+/// Rows whose look-ups wait for memory together.
+const TOUCHED_AT_ONCE: usize = 32;
 /// After the cells of a row.
 const AT_RULE: usize = usize::MAX - 2;
 const AT_KEY: usize = usize::MAX - 1;
@@ -635,12 +637,29 @@ impl Rows {
         report.note(Code::RowConstraint, None, &rule, make);
     }
 
+    /// Brings near what the next rows will look up.
+    fn touch(&self, from: usize) {
+        let rows = self.batch.regular.iter().skip(from).take(TOUCHED_AT_ONCE);
+        let mut seen = 0;
+        for row in rows {
+            for (key, hashes) in self.keys.iter().zip(&self.batch.hashes) {
+                if let (Some(set), Some(KeyValue::Hash(hash))) = (key.set, hashes.get(*row)) {
+                    seen ^= self.uniques.touch(set, *hash);
+                }
+            }
+        }
+        std::hint::black_box(seen);
+    }
+
     /// Repeated values and keys, row by row. Returns the row at which memory ran out.
     fn repeats(&mut self, records: &[Record]) -> Option<usize> {
         if self.keys.is_empty() {
             return None;
         }
         for number in 0..self.batch.regular.len() {
+            if number % TOUCHED_AT_ONCE == 0 {
+                self.touch(number);
+            }
             let row = *self.batch.regular.get(number)?;
             let line = records.get(row).map_or(0, |record| record.line);
             for (key, hashes) in self.keys.iter().zip(&self.batch.hashes) {

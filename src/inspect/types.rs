@@ -50,6 +50,8 @@ pub(crate) enum Broken {
 pub(crate) struct Check {
     read: Read,
     missing: Vec<String>,
+    /// Only the empty cell is no value.
+    is_only_empty: bool,
     required: bool,
     pattern: Option<Regex>,
     pattern_text: Option<String>,
@@ -113,6 +115,7 @@ impl Check {
                 Kind::Text(format) => Read::Text(*format),
             },
             missing: missing.to_vec(),
+            is_only_empty: matches!(missing, [only] if only.is_empty()),
             required: column.required,
             // A clone has caches of its own, so files inspected at once do not wait for them.
             pattern: column.pattern.clone(),
@@ -129,6 +132,9 @@ impl Check {
     /// Whether the cell means "no value".
     #[inline]
     pub(crate) fn is_null(&self, cell: &str) -> bool {
+        if self.is_only_empty {
+            return cell.is_empty();
+        }
         self.missing.iter().any(|missing| missing == cell)
     }
 
@@ -185,7 +191,8 @@ impl Check {
                 return Err(Broken::Maximum);
             }
         }
-        if self.length_min > 0 || self.length_max < usize::MAX {
+        // A text has no more characters than bytes.
+        if self.length_min > 0 || cell.len() > self.length_max {
             let length = cell.chars().count();
             if length < self.length_min {
                 return Err(Broken::TooShort);

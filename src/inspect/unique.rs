@@ -62,6 +62,20 @@ impl Uniques {
         siphash128::<1, 3>(self.key, value)
     }
 
+    /// Reads where a hash belongs, so that it is near when it is looked up: many of these wait for
+    /// memory at once, look-ups one after the other.
+    #[inline]
+    pub(crate) fn touch(&self, set: usize, hash: u128) -> u64 {
+        let segments = self.sets.get(set).map(|set| &set.segments);
+        let hash = hash.max(1);
+        let segment = segments.and_then(|all| all.get(index_below(low(hash >> 64), all.len())));
+        segment.map_or(0, |segment| {
+            let at = index_below(low(hash), segment.hashes.len());
+            let line = segment.lines.get(at).copied().unwrap_or(0);
+            low(segment.hashes.get(at).copied().unwrap_or(0)) ^ u64::from(line)
+        })
+    }
+
     /// Looks a hash up in one set and remembers it.
     pub(crate) fn insert(&mut self, set: usize, hash: u128, line: u64) -> Seen {
         let Some(set) = self.sets.get_mut(set) else {
