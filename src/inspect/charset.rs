@@ -295,7 +295,8 @@ impl Decoder {
             Method::Page(page) => read_page(page, piece, &mut text),
             Method::Web(web) => read_web(web, piece, is_last, &self.recent, &mut text),
         };
-        let decoded = decoded.and_then(|()| self.no_controls(&mut text));
+        // A control character stands before the byte that means nothing: it is the first fault.
+        let decoded = self.no_controls(&mut text).and(decoded);
         let kept = self.recent.len().saturating_sub(CHARACTER_BYTES_MAX);
         self.recent.drain(..kept);
         let tail = piece.len().saturating_sub(CHARACTER_BYTES_MAX);

@@ -505,7 +505,11 @@ impl Writer {
         let Some(column) = self.tokens.get(column) else {
             return Ok(());
         };
-        if column.tokenizer.is_some() {
+        let cell = cells.get(column.at);
+        let is_null = cell.is_some_and(|cell| cell.form == Form::Null) && !column.tokenise_empty;
+        if column.tokenizer.is_some() && is_null {
+            self.null(out);
+        } else if column.tokenizer.is_some() {
             self.cell(&self.token, out);
         }
         Ok(())

@@ -404,7 +404,7 @@ fn compression(
     report.refuse(given, code, None, &rule, hint.map(str::to_owned), sample)
 }
 
-fn no_columns() -> Schema {
+pub(crate) fn no_columns() -> Schema {
     Schema {
         columns: Vec::new(),
         fields_match: FieldsMatch::Exact,

@@ -118,6 +118,8 @@ enum Flaw {
     Depth,
     /// It is no object.
     NoObject,
+    /// More members than a record may have columns.
+    TooMany,
     /// A value over its limit.
     TooLong,
 }
@@ -240,7 +242,7 @@ impl JsonScanner {
                 Some(at) => self.broken(at, MarkKind::JsonBehind, index),
             },
             Err(broken) => match broken.flaw {
-                Flaw::Depth | Flaw::TooLong => {
+                Flaw::Depth | Flaw::TooLong | Flaw::TooMany => {
                     return Err(self.fault(broken.flaw.kind(), broken.at));
                 }
                 Flaw::NoObject => self.broken(broken.at, MarkKind::JsonNoObject, index),
@@ -396,13 +398,18 @@ impl JsonScanner {
             return Err(Broken { at, flaw });
         }
         at = skip_spaces(text, at + 1);
-        let mut expected = 0;
+        let (mut expected, mut members) = (0, 0);
         if text.get(at) == Some(&b'}') {
             self.absent(at, index);
             return Ok(at + 1);
         }
         loop {
             let key = string(text, at)?;
+            members += 1;
+            if members > self.bounds.columns_max {
+                let flaw = Flaw::TooMany;
+                return Err(Broken { at, flaw });
+            }
             at = skip_spaces(text, key.next);
             if text.get(at) != Some(&b':') {
                 return Err(broken(at));
@@ -568,6 +575,7 @@ impl Flaw {
             Self::Depth => ScanFaultKind::JsonDepth,
             Self::NoObject => ScanFaultKind::JsonNoObject,
             Self::TooLong => ScanFaultKind::CellTooLong,
+            Self::TooMany => ScanFaultKind::TooManyColumns,
         }
     }
 }

@@ -221,6 +221,7 @@ impl Rows {
                 Place::Keep(label) | Place::Drop(label) => (label, None),
             };
             let rule = column.and_then(|(_, column)| column.token.as_ref());
+            let is_kept = matches!(place, Place::Keep(_));
             let mut file_column = FileColumn {
                 name: name.clone(),
                 // What is in a column nobody described may be sensitive.
@@ -228,8 +229,12 @@ impl Rows {
                 check: None,
                 key: None,
                 sum: None,
-                scan: schema.scan.clone().filter(|_| column.is_none()),
-                formulas: schema.formulas,
+                scan: schema.scan.clone().filter(|_| is_kept),
+                formulas: if is_kept || column.is_some() {
+                    schema.formulas
+                } else {
+                    Formulas::Allow
+                },
             };
             if let Some((index, column)) = column {
                 file_column.scan.clone_from(&column.scan);
@@ -238,7 +243,8 @@ impl Rows {
                     file_column.formulas = Formulas::Allow;
                 }
                 file_column.check = Some(Check::new(column, &schema.missing_values));
-                if !column.sensitive && rule.is_none() {
+                // What is scanned may hold sensitive values, whatever else is wrong with it.
+                if !column.sensitive && rule.is_none() && column.scan.is_none() {
                     file_column.sight = Sight::Open;
                 }
                 file_column.sum = sums.iter().position(|sum| sum.column == index);
@@ -391,8 +397,14 @@ impl Rows {
             let row = records.partition_point(|record| record.span().end <= place);
             let cells = records.get(row).map(|record| text.index.cells(record));
             let cells = cells.unwrap_or_default();
-            let inside = |cell: &Cell| cell.start() <= place && place < cell.end();
-            let at = cells.iter().position(inside).unwrap_or(usize::MAX - 3);
+            // Cells of CSV stand in order; those of JSON are few.
+            let inside = |cell: &&Cell| cell.start() <= place && place < cell.end();
+            let near = cells.partition_point(|cell| cell.end() <= place);
+            let at = match cells.get(near).as_ref().filter(|cell| inside(cell)) {
+                Some(_) => Some(near),
+                None => cells.iter().position(|cell| inside(&cell)),
+            };
+            let at = at.unwrap_or(usize::MAX - 3);
             if told != Some((row, at)) {
                 told = Some((row, at));
                 self.batch.fault(row, at, What::Garbled(place));
@@ -943,7 +955,9 @@ impl Rows {
     ) {
         let cells = text.index.cells(record);
         let is_regular = cells.len() == self.columns.len();
-        let column = self.columns.get(at).filter(|_| is_regular);
+        // Columns that only the file knows are told together: there may be thousands.
+        let is_known = |column: &&FileColumn| is_regular && column.check.is_some();
+        let column = self.columns.get(at).filter(is_known);
         let make = || {
             let raw = cells.get(at);
             let raw = raw.and_then(|cell| text.buffer.get(cell.start()..cell.end()));
@@ -1008,8 +1022,8 @@ impl Rows {
                     Some(check) => check.saying(broken, value, column.sight),
                     None => plain(""),
                 },
-                CellFault::Formula => plain("a spreadsheet would run it"),
-                CellFault::Sensitive(kind) => plain(&column.said(kind)),
+                CellFault::Formula => plain(&column.told("a spreadsheet would run it")),
+                CellFault::Sensitive(kind) => plain(&column.told(&column.said(kind))),
                 CellFault::Repeat(first) => Saying {
                     detail: seen_in(first),
                     hint: None,
@@ -1030,7 +1044,9 @@ impl Rows {
             };
             (saying.hint, sample)
         };
-        report.note_as(is_warning, code, Some(&column.name), &rule, make);
+        // Columns that only the file knows are told together: there may be thousands.
+        let name = check.map(|_| column.name.as_str());
+        report.note_as(is_warning, code, name, &rule, make);
     }
 
     fn ragged(&self, found: usize) -> (String, String) {
@@ -1174,6 +1190,14 @@ impl FileColumn {
         self.scan
             .as_ref()
             .map_or(OnMatch::Reject, |scan| scan.on_match)
+    }
+
+    /// The same, with the column's name where the finding does not have it.
+    fn told(&self, detail: &str) -> String {
+        match self.check {
+            Some(_) => detail.to_owned(),
+            None => format!("{}: {detail}", show::name(&self.name)),
+        }
     }
 
     /// What is said of a sensitive value.

@@ -7,8 +7,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::inspect::scan;
 use crate::inspect::show::{self, Sight};
-use crate::policy::contract::{ExtraColumns, FieldsMatch, HeaderMatch, MissingColumns, Schema};
+use crate::policy::contract::{
+    ExtraColumns, FieldsMatch, Formulas, HeaderMatch, MissingColumns, Schema,
+};
 use crate::terms::codes::Code;
 
 /// Where the cells of a row go.
@@ -213,6 +216,7 @@ impl<'h> Header<'h> {
         } else if self.schema.extra_columns == ExtraColumns::Hold {
             held.extend(self.extra());
         }
+        faults.extend(self.unfit());
         if faults.is_empty() && self.schema.fields_match == FieldsMatch::Exact {
             faults.extend(self.order());
         }
@@ -241,6 +245,44 @@ impl<'h> Header<'h> {
 
     fn refuses_extra(&self) -> bool {
         refuses_extra(self.schema)
+    }
+
+    /// Labels of columns that are kept leave with them.
+    fn unfit(&self) -> Vec<LabelFault> {
+        if self.schema.extra_columns != ExtraColumns::Keep {
+            return Vec::new();
+        }
+        let unknown = self.labels.iter().zip(&self.columns);
+        let kept = unknown.filter(|(_, column)| column.is_none());
+        kept.filter_map(|(label, _)| {
+            let found = self
+                .schema
+                .scan
+                .as_ref()
+                .and_then(|scan| scan::find(scan, label));
+            let (code, rule, what) = match found {
+                Some((_, kind)) => (
+                    Code::SensitiveUndeclared,
+                    "no label that holds a sensitive value",
+                    kind.title(),
+                ),
+                None if self.schema.formulas != Formulas::Allow && scan::is_formula(label) => (
+                    Code::FormulaInjection,
+                    "no label that is a formula",
+                    "what a spreadsheet would run",
+                ),
+                None => return None,
+            };
+            let shape = show::value(label, Sight::Shape);
+            Some(LabelFault {
+                code,
+                column: None,
+                rule,
+                hint: None,
+                detail: format!("a label holds {what}: {}", show::name(&shape)),
+            })
+        })
+        .collect()
     }
 
     fn must_have(&self, index: usize) -> bool {

@@ -341,7 +341,9 @@ impl Table {
     /// Removes what has been judged from the buffer.
     fn forget(&mut self) {
         let judged = self.index.records.len() - self.held;
-        if judged == 0 {
+        // White space between objects goes, too.
+        let is_idle = self.index.records.is_empty() && self.scanner.unfinished().start > 0;
+        if judged == 0 && !is_idle {
             return;
         }
         let bytes = self.index.forget(judged, self.scanner.unfinished());
@@ -756,4 +758,34 @@ pub(crate) fn refuse_empty(at: u64, report: &mut Report) -> Refused {
         ..Sample::default()
     };
     report.refuse(at, Code::FormatError, None, "a header", None, sample)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inspect::envelope::no_columns;
+
+    #[test]
+    fn white_space_between_objects_is_not_kept() {
+        let rules = TableRules {
+            schema: no_columns(),
+            format: RowFormat::Json(JsonShape::Array),
+            output: OutputFormat::Json(JsonShape::Array),
+            bom: Bom::Strip,
+            trailer: None,
+            on_finding: OnFinding::Reject,
+        };
+        let mut table = Table::new(rules, Vec::new(), [0; 16]);
+        let (mut report, mut out) = (Report::default(), Vec::new());
+        table.push(b"[", &mut report, &mut out).unwrap();
+        for _ in 0..64 {
+            let space = vec![b' '; limits::INSPECT_PIECE_BYTES];
+            table.push(&space, &mut report, &mut out).unwrap();
+            assert!(table.buffer.len() <= limits::INSPECT_PIECE_BYTES);
+        }
+        table.push(b"]", &mut report, &mut out).unwrap();
+        table.finish(&mut report, &mut out).unwrap();
+        let pieces = u64::try_from(64 * limits::INSPECT_PIECE_BYTES).unwrap();
+        assert_eq!(table.taken(), pieces + 2);
+    }
 }

@@ -11,14 +11,17 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::authority::places::Area;
+use crate::depot::spool::SpoolReader;
 use crate::inspect::report::Report;
+use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::receipt::{Facts, finding_lines, report_of};
-use crate::intake::recover::{RecoverFault, beginning_of};
+use crate::intake::recover::beginning_of;
 use crate::intake::settle::{Case, codes_of};
 use crate::intake::{Intake, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Decision, Document, Outcome, Row, Settlement, State, Whole};
 use crate::policy::feed::Feed;
+use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
 use crate::terms::ids::SubmissionId;
@@ -49,7 +52,7 @@ pub enum DecideFault {
         findings: Vec<String>,
     },
     /// Its path is in use.
-    #[error("its partner is sending a file of this name now; try again when that is over")]
+    #[error("its partner is sending a file of this name now, or somebody else decides; try again")]
     InUse,
     /// A newer file of the same name was accepted.
     #[error("a newer file of this name was accepted as {short} on {}", at.to_human())]
@@ -95,7 +98,7 @@ impl Intake {
     ) -> Result<Release, DecideFault> {
         let intake = self.clone();
         self.through(Box::pin(async move {
-            intake.try_release(id, decision, as_policy, is_dry).await
+            Box::pin(intake.try_release(id, decision, as_policy, is_dry)).await
         }))
         .await
     }
@@ -154,14 +157,19 @@ impl Intake {
         as_policy: Option<u32>,
         is_dry: bool,
     ) -> Result<Release, DecideFault> {
-        let (row, _hold) = self.held(id).await?;
+        let (row, _own) = self.held(id).await?;
+        // Nobody may put a newer file there meanwhile.
+        let file = LiveFile::new(row.bytes);
+        let _path = self
+            .hold(&row.partner, &row.path, "a person who decides", &file)
+            .map_err(|_| DecideFault::InUse)?;
         let newer = self
             .0
             .ledger
-            .accepted_at(&row.partner, &row.path, row.opened_at)
+            .newest_accepted_at(&row.partner, &row.path, row.opened_at)
             .await
             .map_err(|fault| ours(&fault))?;
-        if let Some(newer) = newer.filter(|newer| newer.opened_at > row.opened_at) {
+        if let Some(newer) = newer {
             return Err(DecideFault::Newer {
                 short: newer.id.short(),
                 at: newer.decided_at.unwrap_or(newer.opened_at),
@@ -173,7 +181,7 @@ impl Intake {
                 ..(**feed).clone()
             })
         };
-        let (mut case, reader) = self
+        let (case, reader) = self
             .reopen(&row, released)
             .await
             .map_err(|fault| ours(&fault))?;
@@ -182,6 +190,26 @@ impl Intake {
             let running = policy_version;
             return Err(DecideFault::OtherPolicy { running, wanted });
         }
+        let beginning = case.beginning.clone();
+        let done = self.settle_released(case, reader, decision, is_dry).await;
+        if is_dry || done.is_err() {
+            // What was made to look at it.
+            self.unlink_after(&beginning, Some(Lane::Raw), true).await;
+        }
+        done
+    }
+
+    /// Inspects a held file again and, unless `is_dry`, forwards what is good of it.
+    async fn settle_released(
+        &self,
+        mut case: Case,
+        reader: SpoolReader,
+        decision: Decision,
+        is_dry: bool,
+    ) -> Result<Release, DecideFault> {
+        let policy_version = case.policy.version;
+        let bytes = case.raw.bytes;
+        let partner = case.beginning.partner.clone();
         let looked = self
             .look(&mut case, reader)
             .await
@@ -202,18 +230,16 @@ impl Intake {
             findings,
         };
         if is_dry {
-            self.unlink_after(&case.beginning, Some(crate::seal::Lane::Raw), true)
-                .await;
             return Ok(release);
         }
         let case = Case {
             decision: Some(decision),
             ..case
         };
-        let mut share = Some(self.0.quota.share(&row.partner, None, row.bytes));
+        let mut share = Some(self.0.quota.share(&partner, None, bytes));
         let settled = self.settle(case, inspected, digest, &mut share).await;
         if let Some(share) = share {
-            share.leave(row.bytes);
+            share.leave(bytes);
         }
         match settled {
             Ok(_) => Ok(release),
@@ -222,7 +248,7 @@ impl Intake {
     }
 
     async fn try_reject(&self, id: SubmissionId, decision: Decision) -> Result<(), DecideFault> {
-        let (row, _hold) = self.held(id).await?;
+        let (row, _own) = self.held(id).await?;
         let ledger = &self.0.ledger;
         let json = ledger
             .receipt(&row.partner, id, Document::Json)
@@ -296,20 +322,34 @@ impl Intake {
         );
     }
 
-    /// A held row, with its path kept from everybody else.
-    async fn held(
-        &self,
-        id: SubmissionId,
-    ) -> Result<(Row, crate::intake::hold::Hold), DecideFault> {
-        match self.claim(id, State::Held).await {
-            Ok(Some(found)) => Ok(found),
-            Ok(None) => match self.0.ledger.submission(id).await {
-                Ok(Some(row)) => Err(DecideFault::NotHeld(row.state)),
-                Ok(None) => Err(DecideFault::Nothing),
-                Err(fault) => Err(ours(&fault)),
-            },
-            Err(RecoverFault::Refused(_)) => Err(DecideFault::InUse),
-            Err(fault) => Err(ours(&fault)),
+    /// A held row that nobody else decides about meanwhile. Its path is not kept: its partner may be
+    /// sending a better file.
+    async fn held(&self, id: SubmissionId) -> Result<(Row, Hold), DecideFault> {
+        let find = async || {
+            self.0
+                .ledger
+                .submission(id)
+                .await
+                .map_err(|fault| ours(&fault))
+        };
+        let Some(row) = find().await? else {
+            return Err(DecideFault::Nothing);
+        };
+        let file = LiveFile::new(row.bytes);
+        // No path of a partner's is like this.
+        let own = self
+            .hold(
+                &row.partner,
+                &format!("held {id}"),
+                "a person who decides",
+                &file,
+            )
+            .map_err(|_| DecideFault::InUse)?;
+        // Read again under the hold: somebody may have decided meanwhile.
+        match find().await? {
+            Some(row) if row.state == State::Held => Ok((row, own)),
+            Some(row) => Err(DecideFault::NotHeld(row.state)),
+            None => Err(DecideFault::Nothing),
         }
     }
 }

@@ -890,6 +890,7 @@ mod tests {
             policy_hash: [0; 32],
             opened_at,
             raw_key: Vec::new(),
+            over: None,
         }
     }
 

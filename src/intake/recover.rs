@@ -349,5 +349,6 @@ pub(super) fn beginning_of(row: &Row, raw_key: Vec<u8>) -> Beginning {
         policy_hash: row.policy_hash,
         opened_at: row.opened_at,
         raw_key,
+        over: row.over,
     }
 }

@@ -113,7 +113,8 @@ impl Receiving {
         if self.refusal.is_none() {
             let evidence = shortfalls(contiguous, end, self.declared_bytes);
             self.faults.extend(evidence);
-            let stale = self.over.filter(|_| self.declared_bytes.is_none());
+            let over = self.beginning.over;
+            let stale = over.filter(|_| self.declared_bytes.is_none());
             self.faults
                 .extend(stale.and_then(|over| stale_tail(end, over)));
         }
@@ -258,7 +259,10 @@ impl Intake {
         case.object(&mut inspected.report);
         let (partner, path) = (&case.beginning.partner, &case.beginning.path);
         // Some clients remove the old file just before they rename the new one to its name.
-        let removed = self.removed_lately(partner, path);
+        let removed = match case.decision {
+            Some(_) => None,
+            None => self.removed_lately(partner, path),
+        };
         let earlier = match (self.earlier_accepted(&case).await.map_err(ours)?, removed) {
             (None, Some(id)) => self.0.ledger.submission(id).await.map_err(ours)?,
             (earlier, _) => earlier,

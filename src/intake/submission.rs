@@ -64,8 +64,6 @@ pub(super) struct Receiving {
     pub(super) begun: bool,
     /// What it takes of the spool's quota.
     pub(super) share: Share,
-    /// It was opened over an accepted or held file of so many bytes, which was not truncated.
-    pub(super) over: Option<u64>,
     /// Every WRITE goes to the end, whatever its offset says.
     append: bool,
     pub(super) refusal: Option<Refusal>,
@@ -159,7 +157,8 @@ impl Intake {
         };
         receiving.declared_bytes = opening.declared_bytes;
         receiving.append = opening.append;
-        receiving.over = over;
+        // What goes on keeps what it was begun over.
+        receiving.beginning.over = over.or(receiving.beginning.over);
         // A declared size is taken at once; somebody else may have been quicker.
         let has_room = receiving.share.declare(declared);
         let submission = Submission(Some(receiving));
@@ -225,6 +224,7 @@ impl Intake {
             .map_err(|fault| ours(&fault))?;
         let mut beginning = self.beginning(permit, origin, row.id, wrapped);
         beginning.opened_at = row.opened_at;
+        beginning.over = row.over;
         let staged = raw.contiguous();
         let mut receiving = self
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
@@ -273,7 +273,6 @@ impl Intake {
             intake: self.clone(),
             share,
             append: false,
-            over: None,
             hold,
             beginning,
             policy: permit.policy().clone(),
@@ -334,6 +333,7 @@ impl Intake {
             policy_hash: permit.policy().hash,
             opened_at: self.now(),
             raw_key,
+            over: None,
         }
     }
 

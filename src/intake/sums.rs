@@ -8,6 +8,7 @@
 
 use crate::authority::Identity;
 use crate::authority::places::{self, Place};
+use crate::intake::hold::LiveFile;
 use crate::intake::inspection::{blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::outbox::unreachable;
@@ -142,9 +143,15 @@ impl Intake {
         kind: OldKind,
     ) -> Result<OldDigests, Refusal> {
         let ours = |fault: &dyn std::fmt::Display| Refusal::ours("digest a partial file", fault);
-        // Nobody else may go on with it meanwhile.
-        let file = crate::intake::hold::LiveFile::new(row.bytes);
-        let _hold = self.hold(&who.partner, &row.path, &who.source.to_string(), &file)?;
+        // Nobody else may go on with it meanwhile, also when who asked goes away: the hold is let go
+        // where the reading ends.
+        let file = LiveFile::new(row.bytes);
+        let hold = self.hold(&who.partner, &row.path, &who.source.to_string(), &file)?;
+        let row = self.0.ledger.submission(row.id).await.map_err(broken)?;
+        let row = row.filter(|row| row.state == State::Interrupted);
+        let row = row.ok_or_else(|| {
+            Refusal::new(RefusalKind::Failure, "it has changed meanwhile; ask again")
+        })?;
         let wrapped = row
             .raw_key
             .as_deref()
@@ -159,6 +166,7 @@ impl Intake {
         // The feed's own digest is of no use for a part; its cost is little.
         let hasher = Hasher::with(DigestKind::Blake3, OldKinds::only(kind));
         let made = blocking(move || {
+            let _held = hold;
             let raw = spool.resume(id, Lane::Raw, &key, inline.as_deref())?;
             digest_of(&raw.reader(), hasher)
         })

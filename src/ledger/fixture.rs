@@ -96,6 +96,7 @@ pub(super) fn beginning(n: u32) -> Beginning {
         policy_hash: [3; 32],
         opened_at: at(i64::from(n)),
         raw_key: format!("wrapped K_raw of {n}").into_bytes(),
+        over: None,
     }
 }
 

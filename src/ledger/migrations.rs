@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -248,5 +248,9 @@ CREATE TABLE old_kinds (
     kind        TEXT NOT NULL CHECK (kind IN ('md5', 'sha1')),
     PRIMARY KEY (partner, fingerprint, kind)
 ) STRICT, WITHOUT ROWID;
+",
+    "
+-- It was begun over a file of so many bytes that was not truncated; kept for when it is cut off.
+ALTER TABLE submissions ADD COLUMN over_bytes INTEGER;
 ",
 ];

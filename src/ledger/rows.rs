@@ -154,6 +154,32 @@ impl Ledger {
         .await
     }
 
+    /// The newest row that was accepted at a path and opened after `after`, whether it is listed or
+    /// not.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn newest_accepted_at(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        after: Timestamp,
+    ) -> Result<Option<Row>, LedgerFault> {
+        self.first(
+            &format!(
+                "WHERE s.partner = ?1 AND s.path = ?3 AND s.state IN ({ACCEPTED})
+                     AND s.opened_at > ?2
+                 ORDER BY s.opened_at DESC, s.seq DESC LIMIT 1"
+            ),
+            vec![
+                partner.to_string().into(),
+                after.as_micros().into(),
+                path.to_owned().into(),
+            ],
+        )
+        .await
+    }
+
     /// All listed rows of a partner (same rule), oldest first.
     ///
     /// # Errors
@@ -705,6 +731,9 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         hidden: row.get("hidden")?,
         closed: row.get("closed")?,
         decision: row.get("decision")?,
+        over: row
+            .get::<_, Option<i64>>("over_bytes")?
+            .and_then(|bytes| u64::try_from(bytes).ok()),
     })
 }
 

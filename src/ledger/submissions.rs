@@ -87,6 +87,8 @@ pub struct Beginning {
     pub opened_at: Timestamp,
     /// `K_raw`, wrapped.
     pub raw_key: Vec<u8>,
+    /// It was opened over an accepted or held file of so many bytes, which was not truncated.
+    pub over: Option<u64>,
 }
 
 /// An unfinished file, kept for resume.
@@ -279,6 +281,8 @@ pub struct Row {
     pub closed: bool,
     /// What the person said who decided about it while it was held.
     pub decision: Option<String>,
+    /// It was opened over an accepted or held file of so many bytes, which was not truncated.
+    pub over: Option<u64>,
 }
 
 /// What `list` may ask.
@@ -886,14 +890,17 @@ impl Known {
         let origin = &beginning.origin;
         let sql =
             "INSERT INTO submissions (id, backwards, partner, feed, path, name, channel, address,
-                 client, fingerprint, policy_version, policy_hash, state, moment, opened_at)
+                 client, fingerprint, policy_version, policy_hash, state, moment, opened_at,
+                 over_bytes)
              VALUES (:id, :backwards, :partner, :feed, :path, :name, :channel, :address,
-                 :client, :fingerprint, :policy_version, :policy_hash, :state, :moment, :opened_at)
+                 :client, :fingerprint, :policy_version, :policy_hash, :state, :moment, :opened_at,
+                 :over_bytes)
              ON CONFLICT (id) DO UPDATE SET feed = excluded.feed, path = excluded.path,
                  name = excluded.name, channel = excluded.channel, address = excluded.address,
                  client = excluded.client, fingerprint = excluded.fingerprint,
                  policy_version = excluded.policy_version, policy_hash = excluded.policy_hash,
-                 state = excluded.state, moment = excluded.moment
+                 state = excluded.state, moment = excluded.moment,
+                 over_bytes = excluded.over_bytes
              RETURNING seq";
         let seq = change.connection().prepare_cached(sql)?.query_row(
             named_params! {
@@ -912,6 +919,7 @@ impl Known {
                 ":state": to,
                 ":moment": moment.as_micros(),
                 ":opened_at": beginning.opened_at.as_micros(),
+                ":over_bytes": beginning.over.map(signed).transpose()?,
             },
             |row| row.get(0),
         )?;
@@ -1405,6 +1413,7 @@ mod tests {
             hidden: false,
             closed: false,
             decision: None,
+            over: None,
         }
     }
 

@@ -15,7 +15,7 @@
 //! A column is written as its name, or in backticks. Numbers are exact: a decimal is an integer with a
 //! scale, and nothing is ever rounded. Dates and moments are compared with ISO 8601 text. What is null
 //! makes a comparison neither true nor false, as in SQL; a row breaks a rule only where `when` is true
-//! and `assert` is false.
+//! and `assert` is false. Past 38 digits numbers stop at the largest, and so break what bounds them.
 
 use std::ops::Range;
 
@@ -117,6 +117,8 @@ enum Type {
 
 /// Deepest nesting of brackets and signs.
 const DEPTH_MAX: u32 = 32;
+/// Words of one condition: it is looked at by recursion.
+const WORDS_MAX: usize = 500;
 /// Most digits after the point of a product.
 const SCALE_MAX: u32 = 38;
 
@@ -199,7 +201,8 @@ impl Expr {
         }
     }
 
-    /// `None`: null, or a number past what can be counted exactly.
+    /// `None`: null. A number past what can be counted exactly is the largest there is, so that it
+    /// breaks what bounds it.
     fn value<'v, 'c: 'v>(
         &'v self,
         of: &dyn Fn(usize) -> Option<Operand<'c>>,
@@ -221,18 +224,18 @@ impl Expr {
                 Operand::Bool(_) | Operand::Number(_) => None,
             },
             Self::Scaled(inner, factor) => {
-                Some(Operand::Number(number(inner)?.checked_mul(*factor)?))
+                Some(Operand::Number(number(inner)?.saturating_mul(*factor)))
             }
             Self::Sum(a, b, is_less) => {
                 let (a, b) = (number(a)?, number(b)?);
                 let sum = if *is_less {
-                    a.checked_sub(b)?
+                    a.saturating_sub(b)
                 } else {
-                    a.checked_add(b)?
+                    a.saturating_add(b)
                 };
                 Some(Operand::Number(sum))
             }
-            Self::Times(a, b) => Some(Operand::Number(number(a)?.checked_mul(number(b)?)?)),
+            Self::Times(a, b) => Some(Operand::Number(number(a)?.saturating_mul(number(b)?))),
             Self::And(..) | Self::Compare(..) | Self::IsNull(_) | Self::Not(_) | Self::Or(..) => {
                 self.is_true(of).map(Operand::Bool)
             }
@@ -328,6 +331,14 @@ fn tokens(text: &str) -> Result<Vec<Token>, RuleFault> {
             word,
         });
         at += length;
+        if tokens.len() > WORDS_MAX {
+            let why = format!("more than {WORDS_MAX} words");
+            return Err(fault(
+                0..at,
+                &why,
+                "make two rules of it, or list values in `enum`",
+            ));
+        }
     }
     Ok(tokens)
 }
@@ -855,9 +866,18 @@ mod tests {
     }
 
     #[test]
-    fn numbers_past_what_counts_exactly_are_null() {
-        let big = format!("count * {0} * {0} > 0", "9".repeat(30));
-        check(&big, None);
+    fn numbers_past_what_counts_exactly_break_what_bounds_them() {
+        let big = "9".repeat(30);
+        check(&format!("count * {big} * {big} < 5"), Some(false));
+        check(&format!("count * {big} * {big} < amount"), Some(false));
+        check(&format!("0 - count * {big} * {big} > amount"), Some(false));
+    }
+
+    #[test]
+    fn a_rule_has_an_end() {
+        let long = "paid or ".repeat(WORDS_MAX) + "paid";
+        let found = compile(&long, &columns(), &mut Vec::new()).unwrap_err();
+        assert!(found.why.contains("more than 500 words"), "{found:?}");
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub(crate) const TESTS: &[Test] = &[
         stale_tail,
     ),
     (
+        "that it was written over a longer one is not forgotten when it is cut off and resumed",
+        Needs::OpenSsh,
+        stale_tail_cut_off,
+    ),
+    (
         "a new column is held, survives kill -9, and is left out when it is released",
         Needs::OpenSsh,
         new_column,
@@ -164,6 +169,45 @@ fn stale_tail() -> Verdict {
         .cli(&["audit", "tail"])?
         .expect_stdout("because: the partner says so")?;
     Ok(())
+}
+
+fn stale_tail_cut_off() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261112.csv";
+    let file = gateway.local("orders_20261112.csv", orders(4000))?;
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(0)?;
+    // Written over it without truncation, large enough to be known, and cut off.
+    let short = orders(2000);
+    let (first, rest) = short.as_bytes().split_at(100_000);
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    let write = |sftp: &mut RawSftp, handle: &[u8], offset: u64, data: &[u8]| {
+        let fields = [handle, &offset.to_be_bytes(), &string(data)];
+        sftp.ask(raw::WRITE, &fields)?.status()
+    };
+    for (at, piece) in (0_u64..).zip(first.chunks(20_000)) {
+        assert_eq!(write(&mut sftp, &handle, at * 20_000, piece)?, 0);
+    }
+    sftp.signal(rustix::process::Signal::KILL)?;
+    drop(sftp);
+    gateway.wait_until("the cut", || {
+        let items = gateway.submissions()?;
+        Ok(items.iter().any(|item| item["state"] == "interrupted"))
+    })?;
+    gateway.kill()?;
+    gateway.serve()?;
+    // Resumed to its own end, it is still shorter than what it was written over.
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    let mut offset = 100_000_u64;
+    for piece in rest.chunks(20_000) {
+        assert_eq!(write(&mut sftp, &handle, offset, piece)?, 0);
+        offset += u64::try_from(piece.len())?;
+    }
+    assert_eq!(sftp.ask(raw::CLOSE, &[&handle])?.status()?, 0);
+    gateway.wait_state("orders_20261112.csv", "held")
 }
 
 fn new_column() -> Verdict {
