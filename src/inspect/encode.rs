@@ -598,6 +598,14 @@ fn is_number(text: &str) -> bool {
 /// Text in quotes; only what must be is escaped.
 fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
+    // All of it is looked at, without an early end: that is many bytes at a time.
+    let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
+    let has_special = text.bytes().fold(false, |any, byte| any | is_special(byte));
+    if !has_special {
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+        return;
+    }
     for byte in text.bytes() {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),

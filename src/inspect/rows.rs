@@ -479,7 +479,7 @@ impl Rows {
             }
             if let Some(sum) = &mut sum {
                 match judged {
-                    Ok(Value::Number(number)) => sum.add(Some(number)),
+                    Ok(Value::Number(number)) => sum.add(Some(number.get())),
                     Ok(Value::Null | Value::Text) | Err(Broken::Required) => {}
                     Err(_) => sum.add(check.number(value)),
                 }
@@ -488,7 +488,7 @@ impl Rows {
                 *own = match judged {
                     Ok(Value::Null) => KeyValue::Null,
                     Ok(Value::Number(number)) => {
-                        KeyValue::Hash(self.uniques.hash(&number.to_le_bytes()))
+                        KeyValue::Hash(self.uniques.hash(&number.get().to_le_bytes()))
                     }
                     Ok(Value::Text) => KeyValue::Hash(self.uniques.hash(value.as_bytes())),
                     Err(_) => KeyValue::Faulty,
@@ -605,7 +605,7 @@ impl Rows {
         };
         Ok(match check.judge(&own).map_err(drop)? {
             Value::Null => None,
-            Value::Number(number) => Some(Owned::Number(number)),
+            Value::Number(number) => Some(Owned::Number(number.get())),
             Value::Text => Some(match check.boolean(&own) {
                 Some(is) => Owned::Bool(is),
                 None => Owned::Text(own),

@@ -20,10 +20,15 @@ pub(crate) enum Value {
     /// No value.
     Null,
     /// Comparable as [`Bound::value`] is.
-    Number(i128),
+    Number(Wide),
     /// Its own text.
     Text,
 }
+
+/// An i128 in two words. An enum that holds an i128 has a tag of sixteen bytes, which is written in two
+/// halves and read as one: the processor waits for that, at every cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wide([u64; 2]);
 
 /// The rule a cell broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,30 @@ enum Read {
     },
     Integer,
     Text(TextFormat),
+}
+
+// === impl Wide ===
+
+impl Wide {
+    #[inline]
+    pub(crate) fn get(self) -> i128 {
+        let Self([low, high]) = self;
+        let mut bytes = [0; 16];
+        let (first, second) = bytes.split_at_mut(8);
+        first.copy_from_slice(&low.to_le_bytes());
+        second.copy_from_slice(&high.to_le_bytes());
+        i128::from_le_bytes(bytes)
+    }
+}
+
+impl From<i128> for Wide {
+    #[inline]
+    fn from(number: i128) -> Self {
+        let bytes = number.to_le_bytes();
+        let word = |part: &[u8]| part.try_into().map_or(0, u64::from_le_bytes);
+        let (low, high) = bytes.split_at(8);
+        Self([word(low), word(high)])
+    }
 }
 
 // === impl Check ===
@@ -183,7 +212,10 @@ impl Check {
         if !self.values.is_empty() && !self.is_listed(cell) {
             return Err(Broken::OneOf);
         }
-        if let Value::Number(number) = value {
+        if let Value::Number(number) = value
+            && (self.minimum.is_some() || self.maximum.is_some())
+        {
+            let number = number.get();
             if self.minimum.as_ref().is_some_and(|min| number < min.value) {
                 return Err(Broken::Minimum);
             }
@@ -207,7 +239,7 @@ impl Check {
     /// The number a cell holds, whatever other rules it breaks.
     pub(crate) fn number(&self, cell: &str) -> Option<i128> {
         match self.read(cell) {
-            Some(Value::Number(number)) => Some(number),
+            Some(Value::Number(number)) => Some(number.get()),
             Some(Value::Null | Value::Text) | None => None,
         }
     }
@@ -223,11 +255,11 @@ impl Check {
             Read::Dates { formats, unit } => formats
                 .iter()
                 .find_map(|format| format.read(cell, *unit))
-                .map(Value::Number),
+                .map(|number| Value::Number(number.into())),
             Read::Decimal { precision, scale } => {
-                decimal(cell, *precision, *scale).map(Value::Number)
+                decimal(cell, *precision, *scale).map(|number| Value::Number(number.into()))
             }
-            Read::Integer => integer(cell).map(Value::Number),
+            Read::Integer => integer(cell).map(|number| Value::Number(number.into())),
             Read::Text(format) => formats::fits(*format, cell).then_some(Value::Text),
         }
     }
@@ -681,7 +713,7 @@ mod tests {
         assert_eq!(check(&integers).judge("na"), Err(Broken::Type));
         integers.required = true;
         assert_eq!(check(&integers).judge("NA"), Err(Broken::Required));
-        assert_eq!(check(&integers).judge("1"), Ok(Value::Number(1)));
+        assert_eq!(check(&integers).judge("1"), Ok(Value::Number(1.into())));
         let never = Check::new(&integers, &[]);
         assert_eq!(never.judge(""), Err(Broken::Type));
     }
@@ -729,8 +761,8 @@ mod tests {
         amounts.minimum = Some(bound("0", 0));
         amounts.maximum = Some(bound("99.5", 9950));
         let rules = check(&amounts);
-        assert_eq!(rules.judge("0.00"), Ok(Value::Number(0)));
-        assert_eq!(rules.judge("99.50"), Ok(Value::Number(9950)));
+        assert_eq!(rules.judge("0.00"), Ok(Value::Number(0.into())));
+        assert_eq!(rules.judge("99.50"), Ok(Value::Number(9950.into())));
         assert_eq!(rules.judge("-0.01"), Err(Broken::Minimum));
         assert_eq!(rules.judge("99.51"), Err(Broken::Maximum));
         assert_eq!(rules.rule(Broken::Minimum), "at least 0");
@@ -739,7 +771,7 @@ mod tests {
         });
         days.minimum = Some(bound("1970-01-02", 1));
         let rules = check(&days);
-        assert_eq!(rules.judge("02.01.1970"), Ok(Value::Number(1)));
+        assert_eq!(rules.judge("02.01.1970"), Ok(Value::Number(1.into())));
         assert_eq!(rules.judge("1970-01-01"), Err(Broken::Minimum));
         assert_eq!(rules.judge("1970/01/01"), Err(Broken::Type));
         assert_eq!(rules.rule(Broken::Type), "date %Y-%m-%d or %d.%m.%Y");
