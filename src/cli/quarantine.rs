@@ -201,10 +201,13 @@ fn lines(held: &HeldView) -> Vec<String> {
             column if column.is_empty() => String::new(),
             column => format!(" in {column}"),
         };
+        let times = match count {
+            1 => "once".to_owned(),
+            count => format!("{} times", grouped(count)),
+        };
         lines.push(format!(
-            "  {}  {} times{column}: {}",
+            "  {}  {times}{column}: {}",
             text(&finding, "code"),
-            grouped(count),
             text(&finding, "rule")
         ));
         for example in array(&finding, "examples")
@@ -216,7 +219,11 @@ fn lines(held: &HeldView) -> Vec<String> {
                 Some(line) => format!("line {line}  "),
                 None => String::new(),
             };
-            lines.push(format!("    {place}{}", text(example, "detail")));
+            let value = match text(example, "value") {
+                value if value.is_empty() => String::new(),
+                value => format!("\"{value}\": "),
+            };
+            lines.push(format!("    {place}{value}{}", text(example, "detail")));
         }
     }
     lines

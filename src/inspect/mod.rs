@@ -80,7 +80,7 @@ impl Line {
 
     /// Takes the next bytes as sent, appends tokenized output to `out`. The output is whole only
     /// when the verdict is *accepted*: it stops before the first row with a fault, or goes on without
-    /// it where the contract splits.
+    /// it where a person has released the file.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         if self.fatal.is_none() {
             let result = self.envelope.push(input, &mut self.report, out);

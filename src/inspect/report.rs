@@ -118,6 +118,18 @@ impl Report {
     pub(crate) fn judge(&mut self, on_finding: OnFinding) {
         let errors = self.errors_total();
         let of_rows = self.row_errors.saturating_add(self.hold_errors);
+        let of_totals: u64 = self
+            .errors()
+            .filter(|one| is_total(one.code))
+            .map(|one| one.count)
+            .sum();
+        // A file without one good row is no file to forward.
+        let has_good = self.rows_with_errors < self.rows || self.rows_with_errors == 0;
+        let good = if self.hold_errors > 0 {
+            Verdict::Held
+        } else {
+            Verdict::Accepted
+        };
         self.verdict = if errors == 0 {
             Verdict::Accepted
         } else if errors == self.hold_errors {
@@ -125,15 +137,10 @@ impl Report {
         } else {
             match on_finding {
                 OnFinding::Hold => Verdict::Held,
-                // A file without one good row is no file to forward.
-                OnFinding::Split if errors == of_rows && self.rows_with_errors < self.rows => {
-                    if self.hold_errors > 0 {
-                        Verdict::Held
-                    } else {
-                        Verdict::Accepted
-                    }
+                OnFinding::Released if errors == of_rows.saturating_add(of_totals) && has_good => {
+                    good
                 }
-                OnFinding::Split | OnFinding::Reject => Verdict::Rejected,
+                OnFinding::Released | OnFinding::Reject => Verdict::Rejected,
             }
         };
     }
@@ -217,6 +224,11 @@ impl Report {
         self.bytes_inspected = bytes;
         Refused(finding)
     }
+}
+
+/// A finding about the sums of a file, which says nothing about any one row.
+fn is_total(code: Code) -> bool {
+    matches!(code, Code::ControlTotal | Code::RowCount | Code::TooFewRows)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! labels is `missing-cell` or `extra-cell`, and the cells of such rows are not judged, since
 //! it is not known which is which. A cell with a control character is that fault and no other.
 //! Every other cell is judged by its column, then for uniqueness. Output stops for good before
-//! the first row with a fault, or goes on without it where the contract splits.
+//! the first row with a fault, or goes on without it in a released file.
 
 use std::borrow::Cow;
 use std::ops::Range;

@@ -188,7 +188,7 @@ impl Table {
             output,
             bom,
             trailer,
-            leaves_out: on_finding == OnFinding::Split,
+            leaves_out: on_finding == OnFinding::Released,
             seed,
             tokenizers,
             buffer: Vec::new(),

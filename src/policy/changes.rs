@@ -286,7 +286,7 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
     let finding = match new.on_finding {
         OnFinding::Hold if old.on_finding == OnFinding::Reject => Effect::Widening,
         OnFinding::Hold | OnFinding::Reject => Effect::Narrowing,
-        OnFinding::Split => Effect::Widening,
+        OnFinding::Released => Effect::Widening,
     };
     lines.value(
         "on_finding",

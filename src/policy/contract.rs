@@ -43,8 +43,9 @@ pub enum OnFinding {
     Hold,
     /// The file is refused.
     Reject,
-    /// Rows with a fault are left out; any other finding refuses the file.
-    Split,
+    /// A person has looked at it: rows with a fault are left out, and totals that differ are only
+    /// told. Any other finding refuses the file.
+    Released,
 }
 
 /// A character encoding.
@@ -571,11 +572,11 @@ impl Encoding {
 
 impl Contract {
     /// The same contract for a file that a person looked at and released: what only holds a file is
-    /// no finding any more, and rows with a fault are left out.
+    /// no finding any more, rows with a fault are left out, and totals that differ are only told.
     #[must_use]
     pub fn released(&self) -> Self {
         let mut released = self.clone();
-        released.on_finding = OnFinding::Split;
+        released.on_finding = OnFinding::Released;
         if let Some(schema) = &mut released.schema {
             if schema.extra_columns == ExtraColumns::Hold {
                 schema.extra_columns = ExtraColumns::Drop;

@@ -202,7 +202,7 @@ fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
     let finding = match contract.on_finding {
         OnFinding::Hold => "a person decides about the whole file",
         OnFinding::Reject => "the whole file is refused",
-        OnFinding::Split => "bad rows are left out, and the receipt names them",
+        OnFinding::Released => "bad rows are left out, and the receipt names them",
     };
     page.entry("Errors", finding);
     for rule in &schema.rules {
