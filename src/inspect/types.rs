@@ -341,14 +341,48 @@ impl Check {
         };
         match broken {
             Broken::Required => plain("empty, but a value is required"),
-            Broken::Maximum
-            | Broken::Minimum
-            | Broken::OneOf
-            | Broken::Pattern
-            | Broken::TooLong
-            | Broken::TooShort => plain(&self.rule(broken)),
+            Broken::OneOf | Broken::Pattern | Broken::TooLong | Broken::TooShort => Saying {
+                detail: self.rule(broken),
+                hint: self
+                    .spreadsheet_hint(broken, cell, sight)
+                    .map(str::to_owned),
+            },
+            Broken::Maximum | Broken::Minimum => plain(&self.rule(broken)),
             Broken::Type => self.type_saying(cell, sight),
         }
+    }
+
+    /// What a spreadsheet did to a text of digits, where that would explain the fault. Of a hidden cell it
+    /// is not told whether it is one of the listed values but for its zeros.
+    fn spreadsheet_hint(&self, broken: Broken, cell: &str, sight: Sight) -> Option<&'static str> {
+        const ZEROS_MAX: usize = 12;
+        if !matches!(self.read, Read::Text(_)) {
+            return None;
+        }
+        // `12E5` may be a code of theirs; no spreadsheet leaves the plus out.
+        if cell.contains("E+") && is_scientific(cell) {
+            return Some(SCIENTIFIC_HINT);
+        }
+        let is_told = match broken {
+            Broken::Pattern | Broken::TooShort => true,
+            Broken::OneOf => sight == Sight::Open,
+            Broken::Maximum
+            | Broken::Minimum
+            | Broken::Required
+            | Broken::TooLong
+            | Broken::Type => false,
+        };
+        let is_number = !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit());
+        let mut padded = cell.to_owned();
+        let would_fit = is_told
+            && is_number
+            && (0..ZEROS_MAX).any(|_| {
+                padded.insert(0, '0');
+                self.judge(&padded) == Ok(Value::Text)
+            });
+        would_fit.then_some(
+            "It would fit with zeros in front; spreadsheets remove them. Export the column as text.",
+        )
     }
 
     fn type_saying(&self, cell: &str, sight: Sight) -> Saying {
@@ -374,9 +408,14 @@ impl Check {
             hint: None,
         };
         match &self.read {
-            Read::Decimal { precision, scale } => {
-                decimal_saying(cell, *precision, *scale, sight).unwrap_or(otherwise)
-            }
+            Read::Integer => number_saying(cell, sight, |text| integer(text).is_some())
+                .or_else(|| whole_saying(cell, sight))
+                .unwrap_or(otherwise),
+            Read::Decimal { precision, scale } => number_saying(cell, sight, |text| {
+                decimal(text, *precision, *scale).is_some()
+            })
+            .or_else(|| digits_saying(cell, *precision, *scale))
+            .unwrap_or(otherwise),
             Read::Dates { formats, .. } if formats.iter().any(|f| f.has_shape_of(cell)) => Saying {
                 detail: "no such date or time".to_owned(),
                 hint: None,
@@ -389,7 +428,7 @@ impl Check {
                     "Write it without spaces and hyphens, letters in upper case.",
                 )
             }
-            Read::Boolean { .. } | Read::Dates { .. } | Read::Integer | Read::Text(_) => otherwise,
+            Read::Boolean { .. } | Read::Dates { .. } | Read::Text(_) => otherwise,
         }
     }
 }
@@ -417,44 +456,78 @@ fn without_separators(cell: &str) -> String {
         .collect()
 }
 
-/// Why a cell is no decimal, where that can be told.
-fn decimal_saying(cell: &str, precision: u8, scale: u8, sight: Sight) -> Option<Saying> {
-    let reads = |text: &str| decimal(text, precision, scale).is_some();
-    let say = |detail: &str, example: &str, hint_open: &str, hint_shape: &str| match sight {
+const SCIENTIFIC_HINT: &str = "A spreadsheet shortens long numbers so, and loses digits. Export the column as plain numbers or as text.";
+
+/// A number as spreadsheets shorten it: `4.92E+12`.
+fn is_scientific(cell: &str) -> bool {
+    let Some((number, power)) = cell.split_once(['e', 'E']) else {
+        return false;
+    };
+    let number = number.strip_prefix('-').unwrap_or(number);
+    let (whole, fraction) = number.split_once(['.', ',']).unwrap_or((number, "0"));
+    let power = power.strip_prefix(['+', '-']).unwrap_or(power);
+    all_digits(whole) && all_digits(fraction) && all_digits(power)
+}
+
+/// At least one ASCII digit, and nothing else.
+fn all_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// What a cell is and how it is written right; of a hidden one, in general.
+fn written(sight: Sight, detail: &str, example: &str, open: &str, shape: &str) -> Saying {
+    match sight {
         Sight::Open => Saying {
             detail: format!("{detail}, write {example}"),
-            hint: Some(hint_open.replace("{}", example)),
+            hint: Some(open.replace("{}", example)),
         },
         Sight::Shape => Saying {
             detail: detail.to_owned(),
-            hint: Some(hint_shape.to_owned()),
+            hint: Some(shape.to_owned()),
         },
-    };
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    }
+}
+
+/// How a cell was meant that is no number as it stands, where that can be told. `reads`: whether a text
+/// is a number of the column.
+fn number_saying(cell: &str, sight: Sight, reads: impl Fn(&str) -> bool) -> Option<Saying> {
+    let say =
+        |detail, example: &str, open, shape| Some(written(sight, detail, example, open, shape));
+    if is_scientific(cell) {
+        return Some(Saying {
+            detail: "scientific notation".to_owned(),
+            hint: Some(SCIENTIFIC_HINT.to_owned()),
+        });
+    }
     if let Some((whole, fraction)) = cell.split_once(',')
-        && digits(fraction)
+        && all_digits(fraction)
         && fraction.len() != 3
-        && digits(whole.strip_prefix('-').unwrap_or(whole))
+        && all_digits(whole.strip_prefix('-').unwrap_or(whole))
         && reads(&cell.replace(',', "."))
     {
-        return Some(say(
+        return say(
             "decimal comma",
             &cell.replace(',', "."),
             "Write {}, with a point.",
             "Write decimals with a point.",
-        ));
+        );
     }
     let bare: String = cell
         .chars()
         .filter(|c| !matches!(c, ',' | '\'' | '_' | ' '))
         .collect();
-    if bare != cell && reads(&bare) {
-        return Some(say(
+    // 12,5 is no 125.
+    let is_grouped = cell.rsplit_once(',').is_none_or(|(_, last)| {
+        let group = last.split('.').next().unwrap_or(last);
+        group.len() == 3
+    });
+    if bare != cell && is_grouped && reads(&bare) {
+        return say(
             "thousands separator",
             &bare,
             "Write {}, without separators.",
             "Write numbers without separators.",
-        ));
+        );
     }
     let padded = if cell.starts_with('.') {
         format!("0{cell}")
@@ -462,16 +535,36 @@ fn decimal_saying(cell: &str, precision: u8, scale: u8, sight: Sight) -> Option<
         format!("{cell}0")
     };
     if (cell.starts_with('.') || cell.ends_with('.')) && reads(&padded) {
-        return Some(say(
+        return say(
             "no digit on one side of the point",
             &padded,
             "Write {}, with digits on both sides of the point.",
             "Write digits on both sides of the point.",
-        ));
+        );
     }
+    None
+}
+
+/// A whole number with zeros after a point, as programs write the integers of a column with gaps.
+fn whole_saying(cell: &str, sight: Sight) -> Option<Saying> {
+    let (whole, fraction) = cell.split_once('.')?;
+    let is_zero = !fraction.is_empty() && fraction.bytes().all(|byte| byte == b'0');
+    (is_zero && integer(whole).is_some()).then(|| {
+        written(
+            sight,
+            "zeros after a point",
+            whole,
+            "Write {}, without a point.",
+            "Write whole numbers without a point.",
+        )
+    })
+}
+
+/// Which digits of a decimal are too many.
+fn digits_saying(cell: &str, precision: u8, scale: u8) -> Option<Saying> {
     let unsigned = cell.strip_prefix('-').unwrap_or(cell);
     let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    if digits(whole) && digits(fraction) {
+    if all_digits(whole) && all_digits(fraction) {
         let detail = if fraction.len() > usize::from(scale) && unsigned.contains('.') {
             format!("{} digits after the point, {scale} allowed", fraction.len())
         } else {
@@ -812,6 +905,11 @@ mod tests {
             ("5.", "no digit on one side of the point, write 5.0"),
             ("1.005", "3 digits after the point, 2 allowed"),
             ("1000", "more than 3 digits before the point"),
+            ("4.92E+12", "scientific notation"),
+            ("-1,5e-3", "scientific notation"),
+            ("E+12", "not a decimal(5,2)"),
+            ("1E", "not a decimal(5,2)"),
+            ("5.000", "3 digits after the point, 2 allowed"),
             ("ten", "not a decimal(5,2)"),
             ("", "not a decimal(5,2)"),
         ] {
@@ -820,6 +918,21 @@ mod tests {
             let rules = if cell == "1,000" { &wide } else { &rules };
             assert_eq!(rules.saying(Broken::Type, cell, Sight::Open).detail, detail);
         }
+        let integers = check(&column(Kind::Integer));
+        for (cell, detail) in [
+            ("12.0", "zeros after a point, write 12"),
+            ("-7.", "not an integer"),
+            ("12.5", "not an integer"),
+            ("12,5", "not an integer"),
+            ("1,234,567", "thousands separator, write 1234567"),
+            ("4.92E+12", "scientific notation"),
+        ] {
+            let said = integers.saying(Broken::Type, cell, Sight::Open);
+            assert_eq!(said.detail, detail, "{cell}");
+        }
+        let hidden = integers.saying(Broken::Type, "12.0", Sight::Shape);
+        assert_eq!(hidden.detail, "zeros after a point");
+        assert!(!hidden.hint.unwrap().contains("12"));
         let days = check(&column(Kind::Date {
             formats: words(&["%Y-%m-%d"]),
         }));
@@ -831,5 +944,41 @@ mod tests {
         let saying = ibans.saying(Broken::Type, "DE89 3704 0044 0532 0130 00", Sight::Shape);
         assert_eq!(saying.detail, "not an iban");
         assert!(saying.hint.is_some_and(|hint| hint.contains("spaces")));
+    }
+
+    #[test]
+    fn what_a_spreadsheet_does_to_digits_is_told() {
+        let hint = |column: &Column, broken, cell, sight| {
+            assert_eq!(check(column).judge(cell), Err(broken), "{cell}");
+            check(column).saying(broken, cell, sight).hint
+        };
+        let zeros = |said: Option<String>| said.is_some_and(|hint| hint.contains("zeros in front"));
+        let digits = |said: Option<String>| said.is_some_and(|hint| hint.contains("loses digits"));
+        let mut postcodes = column(Kind::Text(TextFormat::Any));
+        postcodes.pattern = Some(Regex::new("^(?:[0-9]{5})$").unwrap());
+        for sight in [Sight::Open, Sight::Shape] {
+            assert!(zeros(hint(&postcodes, Broken::Pattern, "1067", sight)));
+            assert!(digits(hint(&postcodes, Broken::Pattern, "4.92E+12", sight)));
+            for cell in ["106712", "1067a", "-106", "12E5", "1.5", "O1067"] {
+                assert_eq!(hint(&postcodes, Broken::Pattern, cell, sight), None);
+            }
+        }
+        let mut accounts = column(Kind::Text(TextFormat::Any));
+        accounts.length_min = Some(8);
+        assert!(zeros(hint(
+            &accounts,
+            Broken::TooShort,
+            "70411",
+            Sight::Shape
+        )));
+        assert_eq!(
+            hint(&accounts, Broken::TooShort, "70 11", Sight::Open),
+            None
+        );
+        let mut regions = column(Kind::Text(TextFormat::Any));
+        regions.values = words(&["01", "02"]);
+        assert!(zeros(hint(&regions, Broken::OneOf, "1", Sight::Open)));
+        assert_eq!(hint(&regions, Broken::OneOf, "3", Sight::Open), None);
+        assert_eq!(hint(&regions, Broken::OneOf, "1", Sight::Shape), None);
     }
 }

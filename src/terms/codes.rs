@@ -361,7 +361,8 @@ missing-cell - a row has fewer cells than the header
                 "\
 type-error - a cell is not of its column's type
   Usual causes: a decimal comma; a thousands separator; a currency sign; a date
-    in another order; text where a number belongs; more digits than agreed.
+    in another order; text where a number belongs; more digits than agreed; a
+    spreadsheet that shortened a long number; 12.0 where whole numbers belong.
   Wrong: \"12,50\" or 1e3     Right: 12.50 or 1000
   Policy: `type` and `formats` of the column; numbers are never rounded.
 "
@@ -370,7 +371,8 @@ type-error - a cell is not of its column's type
                 "\
 constraint-error - a cell breaks a rule of its column
   Usual causes: an empty cell where a value is required; a value outside the
-    list, the pattern, the length or the bounds.
+    list, the pattern, the length or the bounds; zeros in front that a
+    spreadsheet removed.
   Wrong: UK where DE, AT, CH are agreed     Right: DE
   Policy: `required`, `enum`, `pattern`, `minimum`, `maximum`, `min_length`,
     `max_length` and `format` of the column.
