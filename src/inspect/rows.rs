@@ -717,7 +717,7 @@ impl Rows {
         None
     }
 
-    /// Writes the rows before the first fault, if there was none in an earlier batch.
+    /// Writes the good rows: all of a released file, else those before the file's first fault.
     fn write(
         &mut self,
         text: Text<'_>,
@@ -725,10 +725,7 @@ impl Rows {
         full: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        if self.leaves_out {
-            return self.write_good(text, records, full, out);
-        }
-        if !self.is_clean {
+        if !self.is_clean && !self.leaves_out {
             return;
         }
         let columns = &self.columns;
@@ -737,46 +734,24 @@ impl Rows {
             .faults
             .iter()
             .filter(|fault| is_error(columns, fault));
-        let first = errors.map(|fault| fault.row).chain(full).min();
-        let good = first.unwrap_or(records.len());
-        self.is_clean = first.is_none();
-        for (row, record) in records.iter().enumerate().take(good) {
-            let cells = text.index.cells(record);
-            if let Err(no_token) = self.writer.row(text.buffer, record, cells, out) {
-                self.batch
-                    .fault(row, no_token.at, What::Cell(CellFault::NoToken));
-                self.is_clean = false;
-                return;
-            }
-        }
-    }
-
-    /// Writes the rows without a fault.
-    fn write_good(
-        &mut self,
-        text: Text<'_>,
-        records: &[Record],
-        full: Option<usize>,
-        out: &mut Vec<u8>,
-    ) {
-        let columns = &self.columns;
-        let errors = self
-            .batch
-            .faults
-            .iter()
-            .filter(|fault| is_error(columns, fault));
         let mut bad: Vec<usize> = errors.map(|fault| fault.row).chain(full).collect();
         bad.sort_unstable();
+        bad.dedup();
+        self.is_clean = self.is_clean && bad.is_empty();
         let mut bad = bad.into_iter().peekable();
         for (row, record) in records.iter().enumerate() {
-            while bad.next_if(|at| *at < row).is_some() {}
-            if bad.peek() == Some(&row) {
-                continue;
-            }
-            let cells = text.index.cells(record);
-            if let Err(no_token) = self.writer.row(text.buffer, record, cells, out) {
-                self.batch
-                    .fault(row, no_token.at, What::Cell(CellFault::NoToken));
+            let is_good = bad.next_if_eq(&row).is_none() && {
+                let cells = text.index.cells(record);
+                let written = self.writer.row(text.buffer, record, cells, out);
+                if let Err(no_token) = &written {
+                    let what = What::Cell(CellFault::NoToken);
+                    self.batch.fault(row, no_token.at, what);
+                    self.is_clean = false;
+                }
+                written.is_ok()
+            };
+            if !is_good && !self.leaves_out {
+                return;
             }
         }
     }
