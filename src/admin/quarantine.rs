@@ -169,7 +169,8 @@ fn told(row: &Row, fault: &DecideFault) -> AdminFault {
         DecideFault::Ours(_) => (
             7,
             "quarantine.failed",
-            "the gateway's log says more; the file stays held".to_owned(),
+            "the file stays held; if this does not say why, the gateway's log does; try again"
+                .to_owned(),
         ),
     };
     let mut message = format!("{short} {}: {fault}", row.name);

@@ -10,6 +10,7 @@ use crate::cli::key::parse_span;
 use crate::cli::partner::{self, parse_time};
 use crate::terms::clock::Timestamp;
 use crate::terms::ids::PartnerId;
+use crate::terms::path::quoted;
 
 /// `submission ...`
 #[derive(Debug, Subcommand)]
@@ -304,7 +305,10 @@ fn timeline(row: &SubmissionView) -> Vec<(String, Paint)> {
             Some(_) | None => {}
         }
         if let Some(reason) = &row.decision {
-            lines.push(plain(format!("  decided       by a person: {reason}")));
+            lines.push(plain(format!(
+                "  decided       by a person: {}",
+                quoted(reason, 400)
+            )));
         }
     }
     lines.extend(whereabouts(row));

@@ -17,7 +17,7 @@ use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::receipt::{Facts, finding_lines, report_of};
 use crate::intake::recover::beginning_of;
 use crate::intake::settle::{Case, codes_of};
-use crate::intake::{Intake, micros};
+use crate::intake::{Intake, RefusalKind, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Decision, Document, Outcome, Row, Settlement, State, Whole};
 use crate::policy::feed::Feed;
@@ -125,7 +125,7 @@ impl Intake {
         for id in self.0.ledger.stale(State::Held, before).await? {
             let decision = Decision {
                 actor: "system".to_owned(),
-                reason: format!("nobody decided within {} days", ttl.div_ceil(86_400)),
+                reason: format!("nobody decided within {}", period(ttl)),
             };
             match self.try_reject(id, decision).await {
                 Ok(()) | Err(DecideFault::InUse | DecideFault::NotHeld(_)) => {}
@@ -243,6 +243,13 @@ impl Intake {
         }
         match settled {
             Ok(_) => Ok(release),
+            // By the feed's `same_name` or `same_content`.
+            Err(refusal) if refusal.kind == RefusalKind::PermissionDenied => {
+                Err(DecideFault::Faulty {
+                    policy_version,
+                    findings: vec![refusal.text],
+                })
+            }
             Err(refusal) => Err(DecideFault::Ours(refusal.text)),
         }
     }
@@ -254,7 +261,9 @@ impl Intake {
             .receipt(&row.partner, id, Document::Json)
             .await
             .map_err(|fault| ours(&fault))?;
-        let mut report = json.and_then(|json| report_of(&json)).unwrap_or_default();
+        let unreadable = || DecideFault::Ours("its receipt cannot be read".to_owned());
+        let report = json.and_then(|json| report_of(&json));
+        let mut report = report.ok_or_else(unreadable)?;
         report.verdict = Verdict::Rejected;
         let missing = || DecideFault::Ours("its row lacks key, lane or digest".to_owned());
         let (Some(wrapped), Some(raw), Some(digest)) =
@@ -352,6 +361,17 @@ impl Intake {
             None => Err(DecideFault::Nothing),
         }
     }
+}
+
+fn period(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..7_200 => (seconds / 60, "minute"),
+        7_200..172_800 => (seconds / 3_600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
 }
 
 fn ours(fault: &dyn std::fmt::Display) -> DecideFault {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use crate::authority::places::Area;
 use crate::authority::signing::RECEIPT_NAMESPACE;
 use crate::depot::spool::{SealedLane, SpoolReader, SpoolWriter};
-use crate::inspect::report::{Report, Sample};
+use crate::inspect::report::{Finding, Report, Sample};
 use crate::intake::inspection::{
     Behind, Digesting, Effort, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
     perform,
@@ -287,14 +287,19 @@ impl Intake {
             .known_content(&case, digest, &mut inspected)
             .await
             .map_err(ours)?;
-        if case.decision.is_some()
-            && let Some(refused) = inspected.report.errors().next()
-            && inspected.report.verdict != Verdict::Accepted
-        {
+        if case.decision.is_some() && inspected.report.verdict != Verdict::Accepted {
             // A word that says yes never refuses a file: it stays held.
-            let detail = refused.samples.first().map_or("", |sample| &sample.detail);
-            let text = format!("{}: {detail}", refused.code);
-            return Err(Refusal::new(RefusalKind::Failure, text));
+            let is_duplicate = |finding: &&Finding| finding.code == Code::DuplicateFile;
+            let report = &inspected.report;
+            let refused = report
+                .errors()
+                .find(is_duplicate)
+                .or(report.errors().next());
+            let text = refused.map_or_else(String::new, |finding| {
+                let detail = finding.samples.first().map_or("", |sample| &sample.detail);
+                format!("{}: {detail}", finding.code)
+            });
+            return Err(Refusal::new(RefusalKind::PermissionDenied, text));
         }
         let (beginning, bytes) = (case.beginning.clone(), case.raw.bytes);
         let verdict = &mut inspected.report.verdict;

@@ -889,7 +889,7 @@ command_codes! {
     "runtime": "the operating system gives no threads",
         "Check the limits of this user (ulimit -u).";
     "quarantine.failed": "the gateway could not decide about a held file",
-        "It stays held; the gateway's log says why. Try again.";
+        "It stays held. If the message does not say why, the gateway's log does.";
     "quarantine.faulty": "a held file cannot be forwarded as it is",
         "What is listed refuses the whole file. Change the policy, or reject it.";
     "quarantine.in-use": "the path of a held file is in use",

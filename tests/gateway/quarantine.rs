@@ -29,6 +29,11 @@ pub(crate) const TESTS: &[Test] = &[
         bad_rows,
     ),
     (
+        "a held file whose content was accepted meanwhile cannot be released, and is not the gateway's fault",
+        Needs::OpenSsh,
+        known_content,
+    ),
+    (
         "a rejected held file leaves its reason in the receipt and nothing in the spool",
         Needs::OpenSsh,
         rejected,
@@ -257,6 +262,27 @@ fn new_column() -> Verdict {
     Ok(())
 }
 
+fn known_content() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"hold\"")?;
+        under(home, "[[feed]]", "same_content = \"reject\"")
+    })?;
+    let text = orders(6).replacen(",DE,", ",UK,", 1);
+    let first = put_held(&gateway, "orders_20261108.csv", &text)?;
+    let second = put_held(&gateway, "orders_20261109.csv", &text)?;
+    let release =
+        |short: &str| gateway.cli(&["quarantine", "release", short, "--reason", "x", "--yes"]);
+    release(&first)?.expect_code(0)?;
+    gateway.wait_state("orders_20261108.csv", "delivered")?;
+    release(&second)?
+        .expect_code(6)?
+        .expect_stderr("quarantine.faulty")?
+        .expect_stderr("duplicate-file")?;
+    gateway.wait_state("orders_20261109.csv", "held")?;
+    only_object(&gateway)?;
+    Ok(())
+}
+
 fn bad_rows() -> Verdict {
     let gateway = Gateway::start_with(|home| under(home, "[[feed]]", "on_finding = \"hold\""))?;
     let name = "orders_20261106.csv";
@@ -362,6 +388,7 @@ fn forgotten() -> Verdict {
         assert!(looks < 50, "{items:?}");
     }
     let text = receipt(&gateway, &format!("{name}.{short}.receipt"))?;
-    assert!(text.contains("nobody decided within 1 days"), "{text}");
+    assert!(text.contains("nobody decided within 1 second"), "{text}");
+    assert!(!text.contains("seconds"), "{text}");
     Ok(())
 }
