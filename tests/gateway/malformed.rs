@@ -17,6 +17,11 @@ use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     (
+        "what few clients send is answered: extensions, unknown requests, surplus bytes, EXCL",
+        Needs::OpenSsh,
+        seldom,
+    ),
+    (
         "SFTP packets that claim up to 4 GiB, or too little, end the connection and cost no memory",
         Needs::OpenSsh,
         lengths,
@@ -648,6 +653,60 @@ fn every_request<'a>(path: &'a [u8], good: &'a [u8]) -> [(u8, Vec<&'a [u8]>); 21
         ),
         (raw::EXTENDED, vec![b"\0\0\0\x13statvfs@openssh.com", path]),
     ]
+}
+
+fn seldom() -> Verdict {
+    const NONE: &[u8] = &[0; 4];
+    const EXCL: u32 = 0x20;
+    const EXTENDED_REPLY: u8 = 201;
+    const UNSUPPORTED: u32 = 8;
+    let gateway = Gateway::start()?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    put(&mut sftp, "20261101")?;
+    let file = string(b"/inbox/orders_20261101.csv");
+    let holds = |reply: &Reply, path: &[u8]| {
+        let name = string(path);
+        assert_eq!(reply.kind, NAME, "{reply:?}");
+        assert_eq!(reply.body.get(4..4 + name.len()), Some(&*name), "{reply:?}");
+    };
+    let home = [&string(b"home-directory")[..], &string(b"acme")].concat();
+    holds(&sftp.ask(raw::EXTENDED, &[&home])?, b"/");
+    let expand = string(b"expand-path@openssh.com");
+    for path in ["~/inbox", "inbox", "/inbox/../inbox"] {
+        let told = sftp.ask(raw::EXTENDED, &[&expand, &string(path.as_bytes())])?;
+        holds(&told, b"/inbox");
+    }
+    let set = string(b"lsetstat@openssh.com");
+    let told = sftp.ask(raw::EXTENDED, &[&set, &file, NONE])?;
+    assert_eq!(told.status()?, 0, "{told:?}");
+    let told = sftp.ask(raw::EXTENDED, &[&string(b"limits@openssh.com")])?;
+    assert_eq!(
+        (told.kind, told.body.len()),
+        (EXTENDED_REPLY, 32),
+        "{told:?}"
+    );
+    let open = sftp.open_file("/inbox/orders_20261102.csv", PUT)?;
+    let told = sftp.ask(raw::EXTENDED, &[&string(b"fstatvfs@openssh.com"), &open])?;
+    assert_eq!(
+        (told.kind, told.body.len()),
+        (EXTENDED_REPLY, 88),
+        "{told:?}"
+    );
+    // Bytes behind a request that is whole are no reason to refuse it.
+    let told = sftp.ask(STAT, &[&file, b"surplus"])?;
+    assert_eq!(told.kind, 105, "{told:?}");
+    for (kind, field) in [
+        (raw::EXTENDED, string(b"copy-data")),
+        (raw::EXTENDED, string(b"nobody@example.org")),
+        (99, Vec::new()),
+    ] {
+        let told = sftp.ask(kind, &[&field])?;
+        assert_eq!(told.status()?, UNSUPPORTED, "{told:?}");
+    }
+    let flags = (PUT | EXCL).to_be_bytes();
+    let told = sftp.ask(raw::OPEN, &[&file, &flags, NONE])?;
+    says(&told, "exists already")?;
+    put(&mut sftp, "20261103")
 }
 
 /// A good file on this very channel.
