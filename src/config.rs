@@ -62,6 +62,8 @@ pub struct SshConfig {
     pub login_grace_ms: u64,
     /// A connection without traffic ends.
     pub idle_ms: u64,
+    /// Time given to running transfers when the gateway is told to stop.
+    pub drain_ms: u64,
     /// Not yet logged in, one source.
     pub unauthenticated_per_source: usize,
     /// Not yet logged in, all.
@@ -162,6 +164,7 @@ const SSH_KEYS: Keys = Keys {
         "banner",
         "login_grace",
         "idle",
+        "drain",
         "limits",
         "auth",
         "say_on_stderr",
@@ -302,6 +305,7 @@ listen = ["127.0.0.1:2222"]        # default: ["0.0.0.0:2222", "[::]:2222"]
 #auth = ["publickey"]
 #login_grace = "20s"
 #idle = "10m"
+#drain = "90s"                     # for running transfers at a stop; below TimeoutStopSec
 #say_on_stderr = true              # verdicts on the session's stderr
 #limits = {{ unauthenticated_per_source = 5, unauthenticated = 200, auth_tries = 6 }}
 #proxy_protocol_from = []          # load balancers that begin with a PROXY v1 or v2 header
@@ -526,6 +530,7 @@ fn read_ssh(table: Option<&Table<'_>>, paths: &Paths<'_>, notes: &mut Notes<'_>)
         listen: LISTEN.iter().filter_map(|text| text.parse().ok()).collect(),
         host_keys: vec![paths.absolute("keys/host_ed25519")],
         banner: BANNER.to_owned(),
+        drain_ms: limits::DRAIN_MS,
         login_grace_ms: limits::SSH_LOGIN_GRACE_MS,
         idle_ms: limits::SSH_IDLE_MS,
         unauthenticated_per_source: limits::SSH_UNAUTHENTICATED_PER_SOURCE_MAX,
@@ -562,7 +567,8 @@ fn read_ssh(table: Option<&Table<'_>>, paths: &Paths<'_>, notes: &mut Notes<'_>)
             ssh.login_grace_ms,
             notes,
         );
-        ssh.idle_ms = time(table, "idle", times, ssh.idle_ms, notes);
+        ssh.idle_ms = time(table, "idle", times.clone(), ssh.idle_ms, notes);
+        ssh.drain_ms = time(table, "drain", times, ssh.drain_ms, notes);
         table.words(
             "auth",
             &[("publickey", ())],

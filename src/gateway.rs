@@ -513,7 +513,6 @@ fn ssh_settings(
         clock: Arc::clone(clock),
         rng: rng.clone(),
         metrics: metrics.clone(),
-        drain_ms: limits::DRAIN_MS,
     };
     let mut told = Vec::new();
     for path in &config.ssh.host_keys {
@@ -736,15 +735,18 @@ fn bare_line(line: &str) -> String {
 /// Ends what an earlier run, or a fault, left between two states; at once, then every minute.
 async fn tend(intake: Intake, stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::EXPIRY_LOOKS_MS));
+    let mut quiet = tokio::time::interval(Duration::from_millis(limits::QUIET_LOOKS_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    quiet.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let stop = until(stopped);
     tokio::pin!(stop);
     loop {
-        tokio::select! {
+        let looked = tokio::select! {
             () = &mut stop => return,
-            _ = ticks.tick() => {}
-        }
-        if let Err(cause) = intake.tend().await {
+            _ = ticks.tick() => intake.tend().await,
+            _ = quiet.tick() => intake.take_quiet().await,
+        };
+        if let Err(cause) = looked {
             warn!(%cause, "unfinished files were not looked at");
         }
     }

@@ -276,6 +276,14 @@ impl Authority {
             .unwrap_or(limits::SSH_BYTES_PER_SEC_MAX)
     }
 
+    /// Files a session of the partner may open a second.
+    #[must_use]
+    pub fn files_per_sec(&self, who: &Identity) -> u32 {
+        self.policy(&who.partner)
+            .and_then(|policy| policy.files_per_sec)
+            .unwrap_or(limits::SFTP_FILES_PER_SEC_MAX)
+    }
+
     /// Sessions of the partner now.
     #[must_use]
     pub fn sessions(&self, partner: &PartnerId) -> usize {
@@ -607,7 +615,7 @@ mod tests {
     use crate::policy::contract::{
         Bom, Compression, Contract, Encoding, Format, OnFinding, OutputFormat,
     };
-    use crate::policy::feed::{Folders, KeyTemplate, Piece, SameContent, SameName};
+    use crate::policy::feed::{Completeness, Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
     use crate::terms::digest::DigestKind;
     use crate::terms::ids::StoreName;
@@ -645,6 +653,8 @@ mod tests {
             store: StoreName::parse("lake").unwrap(),
             key: KeyTemplate::new(vec![Piece::Placeholder("submission".to_owned())]),
             bytes_max: 1000,
+            completeness: Completeness::Close,
+            quiet_window_ms: None,
             same_content: SameContent::Known,
             same_name: SameName::Replace,
             digest: DigestKind::Sha256,
@@ -677,6 +687,8 @@ mod tests {
             sessions_max: 2,
             quota_bytes: None,
             bytes_per_sec: None,
+            files_per_sec: None,
+            hide_after_accept: false,
             outbox: None,
             legacy: None,
             feeds: vec![

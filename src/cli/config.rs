@@ -153,6 +153,7 @@ fn effective(path: &std::path::Path, config: &Config) -> Value {
             "listen": config.ssh.listen,
             "host_keys": config.ssh.host_keys,
             "banner": config.ssh.banner,
+            "drain_ms": config.ssh.drain_ms,
             "login_grace_ms": config.ssh.login_grace_ms,
             "idle_ms": config.ssh.idle_ms,
             "unauthenticated_per_source": config.ssh.unauthenticated_per_source,

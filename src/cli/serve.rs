@@ -20,7 +20,6 @@ use crate::depot::store::StoreFault;
 use crate::gateway::{Gateway, GatewayFault, GatewayOptions, Listeners, Watching};
 use crate::ledger::LedgerFault;
 use crate::telemetry::{self, Event};
-use crate::terms::limits;
 
 /// `serve`
 ///
@@ -199,7 +198,7 @@ fn tell(
     let mut lines = banner(gateway, config, watching);
     lines.push(format!(
         "ready in {took} ms.  Ctrl-C drains for up to {} s; again to stop now.",
-        limits::DRAIN_MS / 1000
+        config.ssh.drain_ms / 1000
     ));
     lines.push(String::new());
     match context

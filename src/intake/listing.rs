@@ -189,7 +189,7 @@ impl Intake {
         }
         self.0
             .ledger
-            .any_listed_below(&who.partner, &inside, self.visible_since())
+            .any_listed_below(&who.partner, &inside, self.shown_since(&who.partner))
             .await
             .map_err(broken)
     }
@@ -250,7 +250,7 @@ impl Intake {
             .ledger
             .listed_page(
                 &who.partner,
-                self.visible_since(),
+                self.shown_since(&who.partner),
                 after.map(|Cursor(id, _)| id),
                 limits::LISTING_ROWS_MAX,
             )
@@ -290,7 +290,11 @@ impl Intake {
         let paths = self
             .0
             .ledger
-            .listed_paths_below(&who.partner, folder.as_str(), self.visible_since())
+            .listed_paths_below(
+                &who.partner,
+                folder.as_str(),
+                self.shown_since(&who.partner),
+            )
             .await
             .map_err(broken)?;
         let made = self

@@ -12,6 +12,7 @@ mod keyring;
 pub mod listing;
 mod outbox;
 pub mod quarantine;
+mod quiet;
 pub mod quota;
 pub mod receipt;
 mod recover;
@@ -238,6 +239,15 @@ impl Intake {
     fn visible_since(&self) -> Timestamp {
         self.now()
             .plus_micros(-micros(self.0.verdict.keep_visible_secs))
+    }
+
+    /// The same for the eyes of a partner, who may want accepted names out of the way at once.
+    fn shown_since(&self, partner: &PartnerId) -> Timestamp {
+        let policy = self.0.authority.policy(partner);
+        if policy.is_some_and(|policy| policy.hide_after_accept) {
+            return Timestamp::from_micros(i64::MAX);
+        }
+        self.visible_since()
     }
 
     /// Remembers what was done to a name.

@@ -21,13 +21,13 @@ use crate::intake::inspection::{
 };
 use crate::intake::quota::Share;
 use crate::intake::receipt::{Facts, ascii, hex};
-use crate::intake::submission::{Ending, Receiving, Unjudged};
+use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{
     Acceptance, Beginning, Decision, Outcome, ReceiptDocuments, Row, Settlement, State, Whole,
 };
-use crate::policy::feed::{Feed, Policy, SameContent, SameName};
+use crate::policy::feed::{Completeness, Feed, Policy, SameContent, SameName};
 use crate::seal::Lane;
 use crate::telemetry::{Channel, Event};
 use crate::terms::clock::Timestamp;
@@ -113,6 +113,10 @@ impl Receiving {
         if self.refusal.is_none() {
             let evidence = shortfalls(contiguous, end, self.declared_bytes);
             self.faults.extend(evidence);
+            let wanted = self.feed.completeness;
+            let is_declared = self.declared_bytes.is_some();
+            self.faults
+                .extend(unproven(wanted, is_declared, self.evidence));
             let over = self.beginning.over;
             let stale = over.filter(|_| self.declared_bytes.is_none());
             self.faults
@@ -660,6 +664,33 @@ fn shortfalls(contiguous: u64, end: u64, declared: Option<u64>) -> Vec<UploadFau
         faults.push(UploadFault::incomplete(Verdict::Rejected, rule, sample));
     }
     faults
+}
+
+/// What is missing of the proof that the feed wants.
+fn unproven(
+    wanted: Completeness,
+    is_declared: bool,
+    evidence: Option<Evidence>,
+) -> Option<UploadFault> {
+    let is_renamed = evidence == Some(Evidence::Rename);
+    let (rule, detail) = match wanted {
+        Completeness::Close => return None,
+        Completeness::Size if is_declared || is_renamed => return None,
+        Completeness::Rename if is_renamed => return None,
+        Completeness::Size => (
+            "completeness = \"size\"",
+            "no size was declared; send it with scp, or as NAME.part and rename it to NAME",
+        ),
+        Completeness::Rename => (
+            "completeness = \"rename\"",
+            "sent under its final name; send it as NAME.part and rename it to NAME",
+        ),
+    };
+    let sample = Sample {
+        detail: detail.to_owned(),
+        ..Sample::default()
+    };
+    Some(UploadFault::incomplete(Verdict::Rejected, rule, sample))
 }
 
 /// A file written over a longer one that was not truncated: its client may mean to keep the rest of

@@ -56,6 +56,8 @@ pub(super) struct Receiving {
     pub(super) raw: SpoolWriter,
     pub(super) behind: Option<Behind>,
     pub(super) declared_bytes: Option<u64>,
+    /// Why it is whole, beside its CLOSE.
+    pub(super) evidence: Option<Evidence>,
     /// Faults of the upload itself, found before any inspection.
     pub(super) faults: Vec<UploadFault>,
     /// The path is a partial name: CLOSE keeps, RENAME judges.
@@ -81,6 +83,15 @@ pub(super) struct Unjudged {
     pub(super) mtime: Option<i64>,
     pub(super) bytes: u64,
     pub(super) ending: Ending,
+}
+
+/// Why a file closed under a partial name is whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Evidence {
+    /// Nobody has touched it for the quiet window of its feed.
+    Quiet,
+    /// Its client gave it its final name.
+    Rename,
 }
 
 /// How writing ended without a verdict.
@@ -116,7 +127,7 @@ impl Intake {
         let earlier = self
             .0
             .ledger
-            .at_path(&partner, &path, self.visible_since())
+            .at_path(&partner, &path, self.shown_since(&partner))
             .await
             .map_err(|fault| Refusal::ours("look up the path", &fault))?;
         if earlier
@@ -147,7 +158,7 @@ impl Intake {
             .map(|row| row.bytes);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !opening.truncate => {
-                self.resume(&permit, origin, row, hold, file, false).await?
+                self.resume(&permit, origin, row, hold, file, None).await?
             }
             Some(row) => {
                 self.discard(&row).await?;
@@ -194,7 +205,7 @@ impl Intake {
     }
 
     /// Goes on with an interrupted submission, under today's policy. `whole`: nothing more will be
-    /// written (a partial name is being renamed to its final one).
+    /// written, and why.
     pub(super) async fn resume(
         &self,
         permit: &UploadPermit,
@@ -202,7 +213,7 @@ impl Intake {
         row: Row,
         hold: Hold,
         file: Arc<LiveFile>,
-        whole: bool,
+        whole: Option<Evidence>,
     ) -> Result<Receiving, Refusal> {
         let ours = |fault: &dyn std::fmt::Display| Refusal::ours("resume a submission", fault);
         let wrapped = row
@@ -238,9 +249,10 @@ impl Intake {
         if let Some(mtime) = row.mtime.filter(|_| receiving.file.mtime().is_none()) {
             receiving.file.set_mtime(mtime);
         }
-        receiving.resumable = (!whole).then_some(staged);
+        receiving.evidence = whole;
+        receiving.resumable = whole.is_none().then_some(staged);
         receiving.file.set_bytes(staged);
-        if receiving.raw.is_spilled() && whole {
+        if receiving.raw.is_spilled() && whole.is_some() {
             receiving.follow();
         }
         Ok(receiving)
@@ -282,6 +294,7 @@ impl Intake {
             raw,
             behind: None,
             declared_bytes: None,
+            evidence: None,
             faults: Vec::new(),
             partial: permit.is_partial(),
             begun: false,

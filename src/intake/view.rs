@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 
 use bytes::Bytes;
 
+use crate::authority::permit::UploadPermit;
 use crate::authority::places::{self, Area, Place};
 use crate::authority::{Identity, Refused};
 use crate::depot::object::Object;
@@ -13,7 +14,7 @@ use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::quota::QuotaUse;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::is_accepted;
-use crate::intake::submission::{Submission, being_checked};
+use crate::intake::submission::{Evidence, Submission, being_checked};
 use crate::intake::{Intake, Lately, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
@@ -119,7 +120,7 @@ impl Intake {
         if let Some(live) = self.live_attributes(who, path.as_str()) {
             return Ok(live);
         }
-        let since = self.visible_since();
+        let since = self.shown_since(&who.partner);
         let ledger = &self.0.ledger;
         if let Some(row) = ledger
             .at_path(&who.partner, path.as_str(), since)
@@ -321,7 +322,23 @@ impl Intake {
                 ),
             ));
         }
-        let (hold, there, file) = self.hold_and_look(who, permit.path()).await?;
+        self.complete(permit, row, origin, Evidence::Rename).await
+    }
+
+    /// Judges a file that was closed under a partial name, under the final name of the permit. The
+    /// caller holds its partial name.
+    ///
+    /// # Errors
+    /// [`Refusal`]: the verdict, or the final name is in use.
+    pub(super) async fn complete(
+        &self,
+        permit: UploadPermit,
+        row: Row,
+        origin: Origin,
+        evidence: Evidence,
+    ) -> Result<Told, Refusal> {
+        let found = self.hold_and_look(permit.identity(), permit.path()).await;
+        let (hold, there, file) = found?;
         match there {
             Some(there) if there.state == State::Interrupted => self.discard(&there).await?,
             Some(there) if there.state == State::Received => {
@@ -330,7 +347,8 @@ impl Intake {
             Some(_) | None => {}
         }
         file.set_bytes(row.bytes);
-        let receiving = self.resume(&permit, origin, row, hold, file, true).await?;
+        let whole = Some(evidence);
+        let receiving = self.resume(&permit, origin, row, hold, file, whole).await?;
         Submission::of(receiving).close().await
     }
 
@@ -461,7 +479,7 @@ impl Intake {
     ) -> Result<(Hold, Option<Row>, Arc<LiveFile>), Refusal> {
         let file = LiveFile::new(0);
         let hold = self.hold(&who.partner, path.as_str(), &who.source.to_string(), &file)?;
-        let since = self.visible_since();
+        let since = self.shown_since(&who.partner);
         let row = self
             .0
             .ledger

@@ -438,6 +438,31 @@ impl Ledger {
         .await
     }
 
+    /// Files of a feed that were closed under a partial name before `before`, and not renamed.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn left_partial(
+        &self,
+        partner: &PartnerId,
+        feed: &FeedId,
+        before: Timestamp,
+    ) -> Result<Vec<SubmissionId>, LedgerFault> {
+        let (partner, feed) = (partner.to_string(), feed.to_string());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id FROM submissions WHERE partner = ?1 AND state = 'interrupted'
+                     AND moment < ?3 AND feed = ?2 AND closed = 1
+                 ORDER BY moment, seq",
+            )?;
+            let found = statement.query_map((partner, feed, before.as_micros()), |row| {
+                Ok(row.get::<_, Parsed<SubmissionId>>(0)?.0)
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Raw bytes in the spool of what nobody is writing: interrupted, received and not judged, held.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use crate::policy::contract::{
     Kind, MissingColumns, OnFinding, Scan, Schema, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
-use crate::policy::text::human_size;
+use crate::policy::text::{human_size, human_time};
 
 /// What a difference means for files that were accepted before.
 #[derive(Clone, Copy)]
@@ -198,6 +198,21 @@ fn access(old: &Policy, new: &Policy, lines: &mut Lines) {
     lines.most("bytes_per_second", &before, &after, |bytes| {
         shown_limit(*bytes)
     });
+    let (before, after) = (
+        old.files_per_sec.unwrap_or(u32::MAX),
+        new.files_per_sec.unwrap_or(u32::MAX),
+    );
+    lines.most("files_per_second", &before, &after, |files| match *files {
+        u32::MAX => "none".to_owned(),
+        files => files.to_string(),
+    });
+    lines.value(
+        "hide_after_accept",
+        &old.hide_after_accept,
+        &new.hide_after_accept,
+        Effect::Unclear,
+        ToString::to_string,
+    );
     let outbox = |outbox: &Option<Outbox>| match outbox {
         Some(Outbox { store, prefix }) => format!("{store}:{prefix}"),
         None => "none".to_owned(),
@@ -262,6 +277,25 @@ fn feeds(old: &Feed, new: &Feed, lines: &mut Lines) {
         Effect::Narrowing
     };
     lines.value("folders", &old.folders, &new.folders, effect, word);
+    let effect = if new.completeness < old.completeness {
+        Effect::Widening
+    } else {
+        Effect::Narrowing
+    };
+    lines.value(
+        "completeness",
+        &old.completeness,
+        &new.completeness,
+        effect,
+        word,
+    );
+    lines.value(
+        "quiet_window",
+        &old.quiet_window_ms,
+        &new.quiet_window_ms,
+        Effect::Unclear,
+        |ms| ms.map_or_else(|| "none".to_owned(), human_time),
+    );
     lines.value(
         "same_content",
         &old.same_content,

@@ -17,8 +17,8 @@ use crate::policy::contract::{
     JsonShape, Kind, Newline, OnFinding, OutputFormat, Schema, Trailer,
 };
 use crate::policy::feed::{
-    Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy, SameContent,
-    SameName,
+    Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
+    SameContent, SameName,
 };
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
@@ -50,6 +50,8 @@ const ACCESS_KEYS: Keys = Keys {
         "sessions",
         "quota",
         "bytes_per_second",
+        "files_per_second",
+        "hide_after_accept",
         "legacy",
     ],
     later: &["tunnel"],
@@ -82,6 +84,7 @@ const FEED_KEYS: Keys = Keys {
         "output",
         "digest",
         "completeness",
+        "quiet_window",
         "keep_rejected",
         "keep_original",
         "folders",
@@ -163,6 +166,8 @@ struct Access {
     sessions_max: usize,
     quota_bytes: Option<u64>,
     bytes_per_sec: Option<u64>,
+    files_per_sec: Option<u32>,
+    hide_after_accept: bool,
     outbox: Option<Outbox>,
     legacy: Option<Legacy>,
 }
@@ -262,6 +267,8 @@ fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> 
         sessions_max: access.sessions_max,
         quota_bytes: access.quota_bytes,
         bytes_per_sec: access.bytes_per_sec,
+        files_per_sec: access.files_per_sec,
+        hide_after_accept: access.hide_after_accept,
         outbox: access.outbox,
         legacy: access.legacy,
         feeds: feeds?,
@@ -410,6 +417,8 @@ fn access(root: &Table<'_>, from_anywhere: bool, notes: &mut Notes<'_>) -> Acces
         sessions_max: limits::SSH_SESSIONS_PER_PARTNER_MAX,
         quota_bytes: None,
         bytes_per_sec: None,
+        files_per_sec: None,
+        hide_after_accept: false,
         outbox: None,
         legacy: None,
     };
@@ -444,6 +453,12 @@ fn access(root: &Table<'_>, from_anywhere: bool, notes: &mut Notes<'_>) -> Acces
     access.bytes_per_sec = table
         .size("bytes_per_second", 1_000..=u64::MAX, notes)
         .map(Spanned::into_inner);
+    access.files_per_sec = table
+        .count("files_per_second", 1..=1_000_000, notes)
+        .and_then(|files| u32::try_from(files.into_inner()).ok());
+    access.hide_after_accept = table
+        .flag("hide_after_accept", notes)
+        .is_some_and(Spanned::into_inner);
     access.outbox = outbox(&table, notes);
     access.legacy = legacy(&table, from_anywhere, notes);
     access
@@ -613,6 +628,7 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
         .and_then(|text| term(&text, "store", StoreName::parse, notes));
     let key = key(table, pattern.as_ref(), notes);
     check_handling(table, notes);
+    let (completeness, quiet_window_ms) = evidence(table, notes);
     let digest = table.word("digest", DIGESTS, &[], notes);
     let folders = table.word("folders", FOLDERS, &[], notes);
     let same_content = table.word("same_content", SAME_CONTENT, &[], notes);
@@ -638,6 +654,8 @@ fn feed(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<(Feed, Vec<Span>)> {
         bytes_max: bytes_max.map_or(limits::FILE_BYTES_MAX, Spanned::into_inner),
         digest: digest.map_or(DigestKind::Sha256, Spanned::into_inner),
         folders: folders.map_or(Folders::None, Spanned::into_inner),
+        completeness,
+        quiet_window_ms,
         same_content: same_content.map_or(SameContent::Known, Spanned::into_inner),
         same_name: same_name.map_or(SameName::Replace, Spanned::into_inner),
         contract: Arc::new(contract?),
@@ -651,6 +669,11 @@ const DIGESTS: &[(&str, DigestKind)] = &[
     ("blake3", DigestKind::Blake3),
 ];
 const FOLDERS: &[(&str, Folders)] = &[("none", Folders::None), ("any", Folders::Any)];
+const COMPLETENESS: &[(&str, Completeness)] = &[
+    ("close", Completeness::Close),
+    ("size", Completeness::Size),
+    ("rename", Completeness::Rename),
+];
 const SAME_CONTENT: &[(&str, SameContent)] = &[
     ("known", SameContent::Known),
     ("reject", SameContent::Reject),
@@ -683,14 +706,30 @@ fn key(table: &Table<'_>, pattern: Option<&Pattern>, notes: &mut Notes<'_>) -> O
     names::key_template(&text, groups.as_deref(), notes)
 }
 
+/// What shows that a file is whole, and when one under a partial name is taken for whole.
+fn evidence(table: &Table<'_>, notes: &mut Notes<'_>) -> (Completeness, Option<u64>) {
+    let completeness = table.word("completeness", COMPLETENESS, &["control"], notes);
+    let range = limits::QUIET_WINDOW_MS_MIN..=limits::QUIET_WINDOW_MS_MAX;
+    let quiet = table.duration_ms("quiet_window", range, notes);
+    if let (Some(quiet), Some(wanted)) = (&quiet, &completeness)
+        && *wanted.get_ref() != Completeness::Close
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &quiet.span(),
+                "a file that was only left alone shows no size and no rename",
+            )
+            .under("remove it, or write completeness = \"close\"");
+    }
+    (
+        completeness.map_or(Completeness::Close, Spanned::into_inner),
+        quiet.map(Spanned::into_inner),
+    )
+}
+
 /// Keys of the language whose other values come later: nothing is stored of them.
 fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
-    table.word(
-        "completeness",
-        &[("close", ())],
-        &["rename", "size", "control"],
-        notes,
-    );
     for key in ["keep_rejected", "keep_original"] {
         if let Some(time) = table.duration_ms(key, 0..=u64::MAX, notes)
             && *time.get_ref() > 0

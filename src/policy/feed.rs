@@ -36,6 +36,10 @@ pub struct Policy {
     pub quota_bytes: Option<u64>,
     /// Bytes a session may send a second; `None`: [`crate::terms::limits::SSH_BYTES_PER_SEC_MAX`].
     pub bytes_per_sec: Option<u64>,
+    /// Files a session may open a second; `None`: [`crate::terms::limits::SFTP_FILES_PER_SEC_MAX`].
+    pub files_per_sec: Option<u32>,
+    /// An accepted file leaves the inbox at once.
+    pub hide_after_accept: bool,
     /// What the partner may fetch; `None`: nothing.
     pub outbox: Option<Outbox>,
     /// Old algorithms for connections from [`Policy::allow_from`]; `None`: none.
@@ -105,6 +109,11 @@ pub struct Feed {
     pub digest: DigestKind,
     /// Whether its files may lie in folders of the partner's own.
     pub folders: Folders,
+    /// What shows that a file is whole.
+    pub completeness: Completeness,
+    /// A file closed under a partial name and left alone for so long, milliseconds, is taken under
+    /// its final name; `None`: only its rename is its end.
+    pub quiet_window_ms: Option<u64>,
     /// What the same content again means.
     pub same_content: SameContent,
     /// What the same name again means.
@@ -113,6 +122,17 @@ pub struct Feed {
     pub contract: Arc<Contract>,
     /// The policy's own tests.
     pub tests: Vec<FeedTest>,
+}
+
+/// What shows that a file is whole, beside the CLOSE of its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Completeness {
+    /// Nothing more.
+    Close,
+    /// The client declared its size, or renamed it from a partial name.
+    Size,
+    /// The client renamed it from a partial name.
+    Rename,
 }
 
 /// What the same content again means.

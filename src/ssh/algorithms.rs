@@ -99,6 +99,11 @@ pub(super) fn keepalive(config: &SshConfig) -> Duration {
     limits::KEEPALIVE.max(grace + Duration::from_secs(1))
 }
 
+/// How often russh may say no: the first "none" counts as an attempt.
+pub(super) fn attempts(auth_tries: usize) -> usize {
+    auth_tries.saturating_add(1)
+}
+
 /// Whether the processor has AES instructions; without them AES-GCM is the slow one.
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -170,8 +175,7 @@ fn russh_config(
         // Every client begins with "none" to learn the methods: no guess, no punishment.
         auth_rejection_time_initial: Some(Duration::ZERO),
         keys: host_keys,
-        // The first "none" counts as an attempt.
-        max_auth_attempts: auth_tries.saturating_add(1),
+        max_auth_attempts: attempts(auth_tries),
         window_size: WINDOW_BYTES,
         maximum_packet_size: CHANNEL_PACKET_BYTES,
         // Channels are served by callbacks; their queues are closed at once.

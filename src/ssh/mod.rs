@@ -34,7 +34,7 @@ use russh::server::{Handle, RunningSession, run_stream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, interval, sleep, timeout};
+use tokio::time::{Instant, Sleep, interval_at, sleep, timeout};
 
 use crate::authority::penalties::Offence;
 use crate::authority::{Authority, Identity};
@@ -61,8 +61,6 @@ pub struct SshSettings {
     pub rng: Rng,
     /// What is counted.
     pub metrics: Metrics,
-    /// Time given to running transfers when the gateway is told to stop, milliseconds.
-    pub drain_ms: u64,
 }
 
 /// Why the SSH side cannot start.
@@ -84,6 +82,8 @@ struct Services {
     metrics: Metrics,
     door: Arc<Door>,
     algorithms: Algorithms,
+    /// Rejections after which a connection gets no further try.
+    attempts: usize,
     /// Load balancers whose PROXY header is believed.
     proxies: Vec<IpNet>,
     banner: String,
@@ -140,7 +140,7 @@ const LAST_WORD: Duration = Duration::from_millis(500);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` becomes true or its sender is gone, then lets running transfers end,
-/// for [`SshSettings::drain_ms`] at most. Returns when every CLOSE that was received has its end.
+/// for [`SshConfig::drain_ms`] at most. Returns when every CLOSE that was received has its end.
 ///
 /// # Errors
 /// [`ServeError`], before anything is accepted.
@@ -162,7 +162,7 @@ pub async fn serve(
         grace: Duration::from_millis(settings.config.login_grace_ms),
         idle: Duration::from_millis(settings.config.idle_ms),
         keepalive: algorithms::keepalive(&settings.config),
-        drain: Duration::from_millis(settings.drain_ms),
+        drain: Duration::from_millis(settings.config.drain_ms),
     };
     let door = Door::new(
         &settings.config,
@@ -177,6 +177,7 @@ pub async fn serve(
         metrics: settings.metrics,
         door: Arc::new(door),
         algorithms,
+        attempts: algorithms::attempts(settings.config.auth_tries),
         proxies: settings.config.proxy_protocol_from.clone(),
         banner: settings.config.banner.clone(),
         stopping: shutdown.clone(),
@@ -397,6 +398,9 @@ impl Services {
                 Offence::NoLogin
             },
         );
+        if pulse.rejections() >= self.attempts {
+            self.metrics.limit_reached(Limit::AuthTries);
+        }
         if why.contains(socket::TOO_MUCH) {
             self.metrics.limit_reached(Limit::HandshakeBytes);
         }
@@ -445,6 +449,7 @@ impl Connection {
         };
         self.services.metrics.connection(ConnectionResult::Ok);
         let why = self.accompany(&who, stop).await;
+        self.count_slowed();
         tracing::info!(
             event = Event::SessionClosed.as_str(),
             partner = %who.partner,
@@ -456,7 +461,8 @@ impl Connection {
     /// Stays beside a session until it ends, and ends it when its time has come. Returns why.
     async fn accompany(&mut self, who: &Identity, mut stop: watch::Receiver<bool>) -> String {
         let mut changed = self.services.authority.changed();
-        let mut occasion = interval(JUDGE_EVERY);
+        let every = JUDGE_EVERY.min(self.patience.idle);
+        let mut occasion = interval_at(Instant::now() + every, every);
         let mut beats = self.pulse.beats();
         let mut quiet = Duration::ZERO;
         let pulse = Arc::clone(&self.pulse);
@@ -472,11 +478,12 @@ impl Connection {
                 _ = occasion.tick() => {
                     let now = self.pulse.beats();
                     quiet = if now == beats && !self.pulse.is_awaited() {
-                        quiet + JUDGE_EVERY
+                        quiet + every
                     } else {
                         Duration::ZERO
                     };
                     beats = now;
+                    self.count_slowed();
                 }
             }
             if let Err(refused) = self.services.authority.still_may(who) {
@@ -489,6 +496,12 @@ impl Connection {
                     .await;
                 return "idle".to_owned();
             }
+        }
+    }
+
+    fn count_slowed(&self) {
+        if self.pulse.was_slowed() {
+            self.services.metrics.limit_reached(Limit::BytesRate);
         }
     }
 
@@ -520,17 +533,8 @@ impl Connection {
         self.cut();
     }
 
-    /// Why the connection ended. A panic is a defect of ours, and its source is kept away for a
-    /// while: whatever it sent must not take the gateway down by repetition.
     fn end_of(&self, ended: Result<&str, russh::Error>) -> String {
-        match ended {
-            Ok(why) => why.to_owned(),
-            Err(russh::Error::Join(_)) => {
-                self.services.door.note(self.source, Offence::Crashed);
-                "a defect of sallyport: the panic stands above in the log".to_owned()
-            }
-            Err(e) => algorithms::failure(&e),
-        }
+        end_of(&self.services.door, self.source, ended)
     }
 
     fn cut(&mut self) {
@@ -546,9 +550,82 @@ impl Drop for Connection {
     }
 }
 
+/// Why the connection ended. A panic is a defect of ours, and its source is kept away for a
+/// while: whatever it sent must not take the gateway down by repetition.
+fn end_of(door: &Door, source: IpAddr, ended: Result<&str, russh::Error>) -> String {
+    match ended {
+        Ok(why) => why.to_owned(),
+        Err(russh::Error::Join(_)) => {
+            door.note(source, Offence::Crashed);
+            "a defect of sallyport: the panic stands above in the log".to_owned()
+        }
+        Err(e) => algorithms::failure(&e),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terms::clock::{ManualClock, Timestamp};
+
+    /// A session with a defect.
+    struct Defect;
+
+    impl russh::server::Handler for Defect {
+        type Error = russh::Error;
+
+        async fn auth_none(&mut self, _user: &str) -> Result<russh::server::Auth, Self::Error> {
+            panic!("a defect")
+        }
+    }
+
+    /// A client that trusts everybody.
+    struct Trusting;
+
+    impl russh::client::Handler for Trusting {
+        type Error = russh::Error;
+
+        async fn check_server_key(
+            &mut self,
+            _key: &russh::keys::PublicKeyOrCertificate,
+        ) -> Result<bool, Self::Error> {
+            Ok(true)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_keeps_its_source_out_for_90_seconds_and_no_longer() {
+        let key = PrivateKey::random(
+            &mut russh::keys::key::safe_rng(),
+            russh::keys::Algorithm::Ed25519,
+        );
+        let config = russh::server::Config {
+            keys: vec![key.unwrap()],
+            ..Default::default()
+        };
+        let (ours, theirs) = tokio::io::duplex(1 << 16);
+        let asking = async {
+            let client = russh::client::connect_stream(Arc::default(), theirs, Trusting);
+            drop(client.await.unwrap().authenticate_none("acme").await);
+        };
+        let serving = async {
+            let running = run_stream(Arc::new(config), ours, Defect).await;
+            running.unwrap().await
+        };
+        let (panicked, ()) = tokio::join!(serving, asking);
+        let source = IpAddr::from([203, 0, 113, 7]);
+        let clock = Arc::new(ManualClock::at(Timestamp::from_micros(0)));
+        let shared: Arc<dyn Clock> = clock.clone();
+        let door = Arc::new(Door::new(&ssh_config(), shared, Rng::danger_seeded(1)));
+        let why = end_of(&door, source, panicked.map(|()| ""));
+        assert!(why.contains("defect"), "{why}");
+        let turned_away = |door: &Arc<Door>| door.enter(source).err();
+        assert!(matches!(turned_away(&door), Some(TurnedAway::Penalty(_))));
+        clock.advance_micros(90_000_000 - 1);
+        assert!(matches!(turned_away(&door), Some(TurnedAway::Penalty(_))));
+        clock.advance_micros(1);
+        assert_eq!(turned_away(&door), None);
+    }
 
     pub(super) fn ssh_config() -> SshConfig {
         SshConfig {
@@ -557,6 +634,7 @@ mod tests {
             banner: String::new(),
             login_grace_ms: 20_000,
             idle_ms: 600_000,
+            drain_ms: 90_000,
             unauthenticated_per_source: 2,
             unauthenticated: 3,
             auth_tries: 6,

@@ -54,11 +54,11 @@ impl OpenFiles {
         place.turn_into(purpose)
     }
 
-    /// How long an upload that is opened at `now` has to wait: [`limits::SFTP_FILES_PER_SEC_MAX`] a
-    /// second, after [`limits::SFTP_FILES_BURST_MAX`] at once (the generic cell rate algorithm).
-    pub(super) fn pace(&self, now: Instant) -> Duration {
-        let each = Duration::from_secs(1) / limits::SFTP_FILES_PER_SEC_MAX;
-        let burst = each * limits::SFTP_FILES_BURST_MAX;
+    /// How long an upload that is opened at `now` has to wait, where `per_sec` a second are allowed,
+    /// and those of [`limits::SFTP_FILES_BURST_SECS`] at once (the generic cell rate algorithm).
+    pub(super) fn pace(&self, per_sec: u32, now: Instant) -> Duration {
+        let each = Duration::from_secs(1) / per_sec.max(1);
+        let burst = Duration::from_secs(limits::SFTP_FILES_BURST_SECS.into());
         let mut due = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
         let turn = due.map_or(now, |due| due.max(now));
         *due = Some(turn + each);
@@ -179,15 +179,16 @@ mod tests {
     #[test]
     fn a_burst_of_files_is_free_and_what_follows_keeps_the_pace() {
         let files = OpenFiles::default();
-        let now = Instant::now();
-        for _ in 0..=limits::SFTP_FILES_BURST_MAX {
-            assert_eq!(files.pace(now), Duration::ZERO);
+        let (now, per_sec) = (Instant::now(), limits::SFTP_FILES_PER_SEC_MAX);
+        for _ in 0..=limits::SFTP_FILES_BURST_SECS * per_sec {
+            assert_eq!(files.pace(per_sec, now), Duration::ZERO);
         }
-        for _ in 0..limits::SFTP_FILES_PER_SEC_MAX {
-            files.pace(now);
+        for _ in 0..per_sec {
+            files.pace(per_sec, now);
         }
-        let wait = files.pace(now);
+        let wait = files.pace(per_sec, now);
         assert!(wait >= Duration::from_secs(1) && wait < Duration::from_millis(1010));
-        assert_eq!(files.pace(now + Duration::from_mins(1)), Duration::ZERO);
+        let later = now + Duration::from_mins(1);
+        assert_eq!(files.pace(per_sec, later), Duration::ZERO);
     }
 }

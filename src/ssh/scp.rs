@@ -413,7 +413,8 @@ impl ScpDesk {
             declared_bytes: Some(bytes),
             ..Opening::default()
         };
-        let wait = self.files.pace(Instant::now());
+        let per_sec = self.services.authority.files_per_sec(&self.who);
+        let wait = self.files.pace(per_sec, Instant::now());
         if !wait.is_zero() {
             self.services.metrics.limit_reached(Limit::FilesRate);
             sleep(wait).await;

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -59,6 +59,8 @@ pub(super) struct Pulse {
     overtaken: Notify,
     beats: AtomicU64,
     denied: AtomicBool,
+    /// Attempts to log in that were refused, the question for the methods included.
+    rejected: AtomicUsize,
     desks: Mutex<Vec<Weak<dyn Desk>>>,
 }
 
@@ -173,6 +175,12 @@ impl Conversation {
                 None
             }
         }
+    }
+
+    /// A no to an attempt to log in.
+    fn reject(&self) -> Auth {
+        self.pulse.rejected.fetch_add(1, Ordering::Relaxed);
+        Auth::reject()
     }
 
     fn deny(&self, user: &str, code: &str, why: &str) {
@@ -316,11 +324,11 @@ impl Handler for Conversation {
     }
 
     async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
-        Ok(Auth::reject())
+        Ok(self.reject())
     }
 
     async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Error> {
-        Ok(Auth::reject())
+        Ok(self.reject())
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -329,7 +337,7 @@ impl Handler for Conversation {
         _submethods: &str,
         _response: Option<Response<'a>>,
     ) -> Result<Auth, Error> {
-        Ok(Auth::reject())
+        Ok(self.reject())
     }
 
     async fn auth_openssh_certificate(
@@ -337,7 +345,7 @@ impl Handler for Conversation {
         _user: &str,
         _certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        Ok(Auth::reject())
+        Ok(self.reject())
     }
 
     async fn auth_publickey_offered(
@@ -347,7 +355,7 @@ impl Handler for Conversation {
     ) -> Result<Auth, Error> {
         Ok(match self.judge(user, offer.public_key, offer.algorithm) {
             Some(_) => Auth::Accept,
-            None => Auth::reject(),
+            None => self.reject(),
         })
     }
 
@@ -362,7 +370,7 @@ impl Handler for Conversation {
                 *proven = Some(identity);
                 Ok(Auth::Accept)
             }
-            (Phase::Unproven { .. } | Phase::Open { .. }, _) => Ok(Auth::reject()),
+            (Phase::Unproven { .. } | Phase::Open { .. }, _) => Ok(self.reject()),
         }
     }
 
@@ -818,6 +826,7 @@ impl Pulse {
             overtaken: Notify::new(),
             beats: AtomicU64::new(0),
             denied: AtomicBool::new(false),
+            rejected: AtomicUsize::new(0),
             desks: Mutex::default(),
         }
     }
@@ -835,6 +844,16 @@ impl Pulse {
     /// A login was refused.
     pub(super) fn was_denied(&self) -> bool {
         self.denied.load(Ordering::Relaxed)
+    }
+
+    /// How many attempts to log in were refused.
+    pub(super) fn rejections(&self) -> usize {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client was slowed down since this was last asked.
+    pub(super) fn was_slowed(&self) -> bool {
+        self.valve.was_slowed()
     }
 
     /// A channel has begun what would be lost.

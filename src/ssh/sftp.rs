@@ -794,7 +794,8 @@ impl Work {
                 name,
                 place,
             } => {
-                let wait = desk.files.pace(Instant::now());
+                let per_sec = desk.services.authority.files_per_sec(&desk.who);
+                let wait = desk.files.pace(per_sec, Instant::now());
                 if !wait.is_zero() {
                     desk.services.metrics.limit_reached(Limit::FilesRate);
                     sleep(wait).await;

@@ -47,6 +47,10 @@ pub enum ConnectionResult {
 /// A bound of sessions that somebody ran into, as a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
+    /// `auth_tries`: a connection has used up its attempts to log in.
+    AuthTries,
+    /// `bytes_rate`: a session was read no faster than it may send, once in ten seconds.
+    BytesRate,
     /// `channels` of one connection.
     Channels,
     /// `files_rate`: files opened per second in one session.
@@ -214,7 +218,9 @@ impl ConnectionResult {
 }
 
 impl Limit {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 13] = [
+        Self::AuthTries,
+        Self::BytesRate,
         Self::Channels,
         Self::FilesRate,
         Self::Handles,
@@ -230,6 +236,8 @@ impl Limit {
 
     fn as_str(self) -> &'static str {
         match self {
+            Self::AuthTries => "auth_tries",
+            Self::BytesRate => "bytes_rate",
             Self::Channels => "channels",
             Self::FilesRate => "files_rate",
             Self::Handles => "handles",

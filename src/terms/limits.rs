@@ -62,11 +62,11 @@ pub const SSH_EARLY_DROP_PERCENT: usize = 30;
 /// Bytes a session may send a second unless its policy says otherwise: more than 8 Gbit/s. Past it
 /// the gateway reads no faster.
 pub const SSH_BYTES_PER_SEC_MAX: u64 = 1024 * 1024 * 1024;
-/// Files a session may open a second, and at once before that counts: no client needs more, and
-/// each costs a transaction. Past it OPENs wait.
+/// Files a session may open a second unless its policy says otherwise: no client needs more, and each
+/// costs a transaction. Past it OPENs wait.
 pub const SFTP_FILES_PER_SEC_MAX: u32 = 5_000;
-/// See [`SFTP_FILES_PER_SEC_MAX`].
-pub const SFTP_FILES_BURST_MAX: u32 = 10_000;
+/// Seconds whose files a session may open at once before that counts.
+pub const SFTP_FILES_BURST_SECS: u32 = 2;
 /// Longest PROXY header taken, bytes: addresses and every TLV there is fit several times.
 pub const PROXY_HEADER_BYTES_MAX: usize = 4096;
 /// Penalty of a source whose login failed, milliseconds (OpenSSH `PerSourcePenalties authfail`).
@@ -122,6 +122,12 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 pub const SPOOL_PIECES_MAX: usize = 262_144;
 /// Plaintext handed to inspection at once, bytes.
 pub const INSPECT_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Shortest and longest quiet window, milliseconds: below a second it is a race with the client, and
+/// past a day the partner has long asked.
+pub const QUIET_WINDOW_MS_MIN: u64 = 1_000;
+/// See [`QUIET_WINDOW_MS_MIN`].
+pub const QUIET_WINDOW_MS_MAX: u64 = 24 * 3_600_000;
 
 /// Longest policy or main config, bytes: a hundred feeds fit ten times over.
 pub const RULES_BYTES_MAX: usize = 1024 * 1024;
@@ -257,5 +263,7 @@ pub const DELIVERIES_MAX: usize = 2;
 pub const ALIVE_WAIT_MS: u64 = 5_000;
 /// Between two counts of submissions by state, milliseconds.
 pub const STATES_COUNTED_MS: u64 = 15_000;
+/// Between two looks for files whose quiet window is over, milliseconds.
+pub const QUIET_LOOKS_MS: u64 = 2_000;
 /// Between two looks for unfinished files whose time is over, milliseconds.
 pub const EXPIRY_LOOKS_MS: u64 = 60_000;

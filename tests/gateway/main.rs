@@ -15,6 +15,7 @@
 )]
 
 mod access;
+mod bounds;
 mod canary;
 mod harness;
 mod malformed;
@@ -54,6 +55,7 @@ fn main() {
     let must = std::env::var_os("CI").is_some();
     let trials = [
         access::TESTS,
+        bounds::TESTS,
         canary::TESTS,
         malformed::TESTS,
         own_client::TESTS,

@@ -322,7 +322,7 @@ fn paths() -> Verdict {
 }
 
 fn opens() -> Verdict {
-    let gateway = Gateway::start()?;
+    let gateway = gateway_with(&[preauth::METRICS])?;
     transfer(&gateway, "20261201")?;
     let before = gateway.rss_kib()?;
     let mut sftp = RawSftp::open(&gateway, &[])?;
@@ -352,6 +352,8 @@ fn opens() -> Verdict {
         }
     }
     assert_eq!((uploads.len(), readers.len()), (256, 768));
+    let counted = "sallyport_limits_reached_total{limit=\"handles\"}";
+    preauth::count_is(&gateway, &format!("{counted} {}\n", 10_000 - 1_024))?;
     bounded(&gateway, before)?;
     let one = uploads.pop().ok_or("no upload")?;
     says(&sftp.ask(raw::CLOSE, &[&one])?, "REJECTED")?;
@@ -468,7 +470,7 @@ fn windows() -> Verdict {
 }
 
 fn channels() -> Verdict {
-    let gateway = Gateway::start()?;
+    let gateway = gateway_with(&[preauth::METRICS])?;
     let before = gateway.rss_kib()?;
     let mut ssh = RawSsh::logged_in(&gateway)?;
     for ours in 0..1_000 {
@@ -484,6 +486,8 @@ fn channels() -> Verdict {
         }
     }
     assert_eq!(open.len(), 64);
+    let counted = "sallyport_limits_reached_total{limit=\"channels\"}";
+    preauth::count_is(&gateway, &format!("{counted} {}\n", 1_000 - 64))?;
     for channel in &open {
         ssh.start_sftp(*channel)?;
     }

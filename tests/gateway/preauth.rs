@@ -135,7 +135,8 @@ const WIDE: (&str, &str) = (
     "#limits = { unauthenticated_per_source = 5",
     "limits = { unauthenticated_per_source = 80",
 );
-const EXEMPT: (&str, &str) = ("#penalty_exempt = []", "penalty_exempt = [\"127.0.0.0/8\"]");
+pub(crate) const EXEMPT: (&str, &str) =
+    ("#penalty_exempt = []", "penalty_exempt = [\"127.0.0.0/8\"]");
 pub(crate) const METRICS: (&str, &str) =
     ("#listen = \"127.0.0.1:9464\"", "listen = \"127.0.0.1:0\"");
 
@@ -513,7 +514,7 @@ fn dropped_early() -> Verdict {
         "#limits = { unauthenticated_per_source = 5, unauthenticated = 200",
         "limits = { unauthenticated_per_source = 1, unauthenticated = 20",
     );
-    let gateway = gateway_with(&[EXEMPT, limits])?;
+    let gateway = gateway_with(&[EXEMPT, METRICS, limits])?;
     let mut inside = Vec::new();
     let mut dropped_at = Vec::new();
     for source in 10..200 {
@@ -534,6 +535,9 @@ fn dropped_early() -> Verdict {
     // Ten newcomers in a row that all get in: once in a million.
     assert!(dropped_at.iter().any(|taken| *taken < places));
     assert!(gateway.log().contains("this one was dropped at random"));
+    let early = dropped_at.iter().filter(|taken| **taken < places).count();
+    let counted = "sallyport_ssh_connections_total{result=\"refused_early\"}";
+    count_is(&gateway, &format!("{counted} {early}\n"))?;
     drop(inside);
     gateway.wait_until("places again", || {
         let mut stream = dial_from(&gateway, Ipv4Addr::new(127, 0, 0, 9))?;
@@ -965,6 +969,14 @@ impl RawSsh {
         Ok(self.receive()?.and_then(|answer| answer.first().copied()))
     }
 
+    /// An attempt to log in as `user` with the key of this seed.
+    pub(crate) fn prove(&mut self, user: &str, seed: &[u8; 32]) -> Verdict {
+        let key = Key::of(seed)?;
+        let claim = key.claim(user);
+        let signature = key.sign(&claim, &self.session);
+        self.send(&[claim, signature].concat())
+    }
+
     /// A session channel; its number at the other side.
     pub(crate) fn open_channel(&mut self, ours: u32) -> Result<u32, Failed> {
         self.send(&open_request(ours))?;
@@ -975,6 +987,7 @@ impl RawSsh {
 
     /// The subsystem on a channel, and version 3.
     pub(crate) fn start_sftp(&mut self, channel: u32) -> Verdict {
+        self.sftp.clear();
         let fields = [&string(b"subsystem")[..], &[1], &string(b"sftp")].concat();
         self.send(&[&[CHANNEL_REQUEST][..], &channel.to_be_bytes(), &fields].concat())?;
         let answer = self.receive()?.ok_or("no subsystem")?;
@@ -1149,7 +1162,7 @@ pub(crate) fn patient() -> Result<Gateway, Failed> {
     gateway_with(&[EXEMPT, WIDE])
 }
 
-fn configure(home: &Path, lines: &[(&str, &str)]) -> Verdict {
+pub(crate) fn configure(home: &Path, lines: &[(&str, &str)]) -> Verdict {
     let config = home.join("sallyport.toml");
     let mut text = fs::read_to_string(&config)?;
     for (from, to) in lines {
@@ -1210,15 +1223,18 @@ pub(crate) fn bounded(gateway: &Gateway, before: u64) -> Verdict {
 
 /// Waits for a line of the metrics.
 pub(crate) fn count_is(gateway: &Gateway, line: &str) -> Verdict {
+    gateway.wait_until(line, || Ok(metrics(gateway)?.contains(line)))
+}
+
+/// The metrics as they are now.
+pub(crate) fn metrics(gateway: &Gateway) -> Result<String, Failed> {
     let status = gateway.json(&["status"])?;
-    let address = status["metrics"].as_str().ok_or("no metrics")?.to_owned();
-    gateway.wait_until(line, || {
-        let mut stream = TcpStream::connect(&address)?;
-        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text.contains(line))
-    })
+    let address = status["metrics"].as_str().ok_or("no metrics")?;
+    let mut stream = TcpStream::connect(address)?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn dial(gateway: &Gateway) -> Result<TcpStream, Failed> {
@@ -1310,9 +1326,14 @@ fn kexinit() -> Vec<u8> {
 }
 
 pub(crate) fn open_request(ours: u32) -> Vec<u8> {
+    open_request_with(ours, 1 << 30)
+}
+
+/// The same, for a client that takes only so many bytes.
+pub(crate) fn open_request_with(ours: u32, window: u32) -> Vec<u8> {
     let mut payload = vec![CHANNEL_OPEN];
     payload.extend(string(b"session"));
-    for number in [ours, 1 << 30, 32 * 1024] {
+    for number in [ours, window, 32 * 1024] {
         payload.extend(number.to_be_bytes());
     }
     payload

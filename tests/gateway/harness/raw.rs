@@ -49,7 +49,7 @@ impl RawSftp {
             ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()?;
         let requests = ssh.stdin.take();
         let answers = ssh.stdout.take().ok_or("no stdout")?;
@@ -68,6 +68,14 @@ impl RawSftp {
     /// Stops the client's process, or lets it go on.
     pub(crate) fn signal(&self, signal: Signal) -> Verdict {
         Ok(kill_process(Pid::from_child(&self.ssh), signal)?)
+    }
+
+    /// What the client printed; to be asked when it has ended.
+    pub(crate) fn told(&mut self) -> Result<String, Failed> {
+        let mut said = String::new();
+        let stderr = self.ssh.stderr.as_mut().ok_or("no stderr")?;
+        stderr.read_to_string(&mut said)?;
+        Ok(said)
     }
 
     /// Sends bytes as they are.
