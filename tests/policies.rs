@@ -564,6 +564,12 @@ fn what_this_version_does_not_act_on_is_refused() {
     check_in_feed("on_finding = @@\"split\"", code, "");
     check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
+    check_in_feed(
+        "completeness = \"rename\"\nquiet_window = @@\"5m\"",
+        "policy.conflict",
+        "completeness = \"close\"",
+    );
+    check_in_feed("quiet_window = @@\"2d\"", "policy.bad-value", "1s to 1d");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");
     check_in_feed("tolerance = { rows = @@3 }", code, "write 0");
     check_in_feed("output = { format = @@\"parquet\" }", code, "");

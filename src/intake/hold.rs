@@ -60,6 +60,15 @@ const NO_TIME: i64 = i64::MIN;
 /// Between two looks whether an earlier sender gives a sign of life, or has let go.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+// === impl Live ===
+
+impl Live {
+    /// What it is listed with: open while its client is at it, closed while it is being judged.
+    pub(super) fn mode(&self) -> u32 {
+        if self.sender.is_some() { 0o600 } else { 0o400 }
+    }
+}
+
 // === impl Intake ===
 
 impl Intake {

@@ -232,7 +232,7 @@ impl Intake {
                             attributes: Attributes {
                                 kind: EntryKind::File,
                                 bytes: one.file.bytes(),
-                                mode: 0o600,
+                                mode: one.mode(),
                                 mtime: one.file.mtime().unwrap_or_else(|| one.since.as_secs()),
                             },
                         });

@@ -494,18 +494,23 @@ impl Intake {
 
     /// The file being written at a path; one that is only held for a change does not count.
     fn live_file(&self, who: &Identity, path: &str) -> Option<Arc<LiveFile>> {
+        self.live(who, path).map(|(file, _)| file)
+    }
+
+    /// The same, and its mode.
+    fn live(&self, who: &Identity, path: &str) -> Option<(Arc<LiveFile>, u32)> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.get(&(who.partner.clone(), path.to_owned()))
             .filter(|live| live.id.is_some())
-            .map(|live| Arc::clone(&live.file))
+            .map(|live| (Arc::clone(&live.file), live.mode()))
     }
 
     fn live_attributes(&self, who: &Identity, path: &str) -> Option<Attributes> {
-        let file = self.live_file(who, path)?;
+        let (file, mode) = self.live(who, path)?;
         Some(Attributes {
             kind: EntryKind::File,
             bytes: file.bytes(),
-            mode: 0o600,
+            mode,
             mtime: file.mtime().unwrap_or_else(|| self.now().as_secs()),
         })
     }

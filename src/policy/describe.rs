@@ -6,8 +6,8 @@ use crate::policy::contract::{
     Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding, OnMatch,
     Schema, TextFormat, TokenKind,
 };
-use crate::policy::feed::{Feed, SameContent, SameName};
-use crate::policy::text::human_size;
+use crate::policy::feed::{Completeness, Feed, SameContent, SameName};
+use crate::policy::text::{human_size, human_time};
 
 /// Longest line of the text, characters.
 const WIDTH: usize = 78;
@@ -39,6 +39,23 @@ pub fn describe(feed: &Feed) -> String {
         "Size",
         &format!("{} at most, as sent", human_size(feed.bytes_max)),
     );
+    match feed.completeness {
+        Completeness::Close => {}
+        Completeness::Size => page.entry(
+            "Whole when",
+            "its size was declared (scp does that), or it was sent as NAME.part and renamed to NAME",
+        ),
+        Completeness::Rename => {
+            page.entry("Whole when", "it was sent as NAME.part and renamed to NAME");
+        }
+    }
+    if let Some(quiet_ms) = feed.quiet_window_ms {
+        let time = human_time(quiet_ms);
+        page.entry(
+            "Whole when",
+            &format!("it was renamed from NAME.part to NAME, or closed and left alone for {time}"),
+        );
+    }
     page.entry("Format", &format_words(contract));
     page.entry("Sent again", &again_words(feed));
     if let Some(schema) = &contract.schema {

@@ -30,6 +30,7 @@ mod requests;
 mod semantics;
 mod shares;
 mod upload;
+mod whole;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -69,6 +70,7 @@ fn main() {
         semantics::TESTS,
         shares::TESTS,
         upload::TESTS,
+        whole::TESTS,
     ]
     .into_iter()
     .flatten()

@@ -707,6 +707,38 @@ fn seldom() -> Verdict {
         let told = sftp.ask(kind, &[&field])?;
         assert_eq!(told.status()?, UNSUPPORTED, "{told:?}");
     }
+    // Links, and a digest of what is open, by name.
+    let hardlink = string(b"hardlink@openssh.com");
+    let by_handle = [&string(b"check-file-handle")[..], &open, &string(b"sha256")].concat();
+    for (kind, fields, says) in [
+        (
+            SYMLINK,
+            [&file[..], &file].concat(),
+            "symlink is not available",
+        ),
+        (
+            raw::EXTENDED,
+            [&hardlink[..], &file, &file].concat(),
+            "hardlink@openssh.com is not",
+        ),
+        (
+            raw::EXTENDED,
+            [&by_handle[..], &[0; 20]].concat(),
+            "of a whole file, by its name",
+        ),
+    ] {
+        let told = sftp.ask(kind, &[&fields])?;
+        assert_eq!(told.status()?, UNSUPPORTED, "{told:?}");
+        let text = String::from_utf8_lossy(&told.body);
+        assert!(text.contains(says), "{text}");
+    }
+    for line in [
+        "ln inbox/orders_20261101.csv inbox/x",
+        "ln -s inbox inbox/x",
+    ] {
+        let ran = gateway.sftp(&format!("{line}\n"))?.expect_code(1)?;
+        assert!(ran.stderr.to_lowercase().contains("support"), "{ran:?}");
+    }
     let flags = (PUT | EXCL).to_be_bytes();
     let told = sftp.ask(raw::OPEN, &[&file, &flags, NONE])?;
     says(&told, "exists already")?;

@@ -50,6 +50,16 @@ pub(crate) const TESTS: &[Test] = &[
         steered,
     ),
     (
+        "encrypt-then-MAC, every cipher and every key exchange offered carry a file",
+        Needs::OpenSsh,
+        every_algorithm,
+    ),
+    (
+        "a hardware key of type sk-ssh-ed25519 logs in, and not with another counter than it signed",
+        Needs::Nothing,
+        hardware_key,
+    ),
+    (
         "a client that says SUCCESS itself, or asks for channels before login, gets nothing by it",
         Needs::Nothing,
         bypasses,
@@ -287,6 +297,145 @@ fn steered() -> Verdict {
     assert_eq!(text.contains("chacha20"), !steers, "{text}");
     drop((waiting, slow));
     transfer(&gateway, "20261201")
+}
+
+fn every_algorithm() -> Verdict {
+    let gateway = patient()?;
+    let mut ssh = RawSsh::greet(&gateway, "SSH-2.0-raw")?;
+    let theirs = ssh.receive()?.ok_or("no KEXINIT")?;
+    // Type and cookie, then the lists.
+    let mut rest = &theirs[17..];
+    let mut lists = Vec::new();
+    for _ in 0..6 {
+        let (list, behind) = field(rest)?;
+        let names: Vec<String> = String::from_utf8_lossy(list)
+            .split(',')
+            .map(str::to_owned)
+            .collect();
+        lists.push(names);
+        rest = behind;
+    }
+    let query = |what: &str| -> Result<String, Failed> {
+        Ok(run(Command::new("ssh").args(["-Q", what]))?.stdout)
+    };
+    let mut day = 20_261_210;
+    let mut carried = |options: &[&str]| -> Verdict {
+        day += 1;
+        let name = day.to_string();
+        let local = gateway.local(&name, content(&name))?;
+        let put = format!("put {} inbox/orders_{name}.csv\n", local.display());
+        run(&mut gateway.sftp_command("acme", &gateway.acme_key(), &put, options)?)?
+            .expect_code(0)?;
+        gateway.wait_state(&format!("orders_{name}.csv"), "delivered")
+    };
+    let mut driven = Vec::new();
+    for (what, option, list) in [
+        ("kex", "KexAlgorithms", &lists[0]),
+        ("cipher", "Ciphers", &lists[2]),
+        ("mac", "MACs", &lists[4]),
+    ] {
+        let known = query(what)?;
+        for name in list
+            .iter()
+            .filter(|name| known.lines().any(|one| one == *name))
+        {
+            let only = format!("{option}={name}");
+            // With AES-GCM no MAC is negotiated.
+            let mut options = vec!["-o", &only];
+            if what == "mac" {
+                options.extend(["-o", "Ciphers=aes256-ctr"]);
+            }
+            carried(&options)?;
+            driven.push(name.clone());
+        }
+    }
+    for name in [
+        "curve25519-sha256",
+        "chacha20-poly1305@openssh.com",
+        "aes256-gcm@openssh.com",
+        "aes256-ctr",
+        "hmac-sha2-256-etm@openssh.com",
+        "hmac-sha2-512-etm@openssh.com",
+    ] {
+        assert!(driven.iter().any(|one| one == name), "{name}: {driven:?}");
+    }
+    assert!(lists[0].iter().any(|name| name == "mlkem768x25519-sha256"));
+    assert!(!harmed(&gateway), "{}", gateway.log());
+    Ok(())
+}
+
+/// `sk-ssh-ed25519@openssh.com` (OpenSSH `PROTOCOL.u2f`): what is signed is the application's digest,
+/// flags, a counter and the digest of the message.
+fn hardware_key() -> Verdict {
+    const KIND: &[u8] = b"sk-ssh-ed25519@openssh.com";
+    const APPLICATION: &[u8] = b"ssh:";
+    let key = Key::of(&[9; 32])?;
+    let public = [
+        string(KIND),
+        string(key.0.public_key().as_ref()),
+        string(APPLICATION),
+    ]
+    .concat();
+    let gateway = Gateway::start_with(|home| {
+        configure(home, &[EXEMPT, WIDE])?;
+        let file = home.join("partners/acme.pub");
+        let known = fs::read_to_string(&file)?;
+        let line = format!(
+            "{} {} token",
+            String::from_utf8_lossy(KIND),
+            base64(&public)
+        );
+        Ok(fs::write(file, format!("{known}{line}\n"))?)
+    })?;
+    let attempt = |signs: u32, says: u32| -> Result<RawSsh, Failed> {
+        let mut ssh = RawSsh::secured(&gateway)?;
+        ssh.ask_to_log_in()?;
+        let fields = [&[1][..], &string(KIND), &string(&public)].concat();
+        let claim = auth_request("acme", b"publickey", &fields);
+        let message = [&string(&ssh.session)[..], &claim].concat();
+        let signed = [
+            digest(&SHA256, APPLICATION).as_ref(),
+            &[1],
+            &signs.to_be_bytes(),
+            digest(&SHA256, &message).as_ref(),
+        ]
+        .concat();
+        let signature = key.0.sign(&signed);
+        let blob = [
+            &string(KIND)[..],
+            &string(signature.as_ref()),
+            &[1],
+            &says.to_be_bytes(),
+        ]
+        .concat();
+        ssh.send(&[&claim[..], &string(&blob)].concat())?;
+        Ok(ssh)
+    };
+    let mut ssh = attempt(7, 7)?;
+    let answer = ssh.receive()?.ok_or("cut off")?;
+    assert_eq!(answer[0], USERAUTH_SUCCESS, "{}", gateway.log());
+    let channel = ssh.open_channel(0)?;
+    ssh.start_sftp(channel)?;
+    ssh.put(channel, "20261201")?;
+    let answer = attempt(8, 9)?.receive()?.ok_or("cut off")?;
+    assert_eq!(answer[0], USERAUTH_FAILURE, "the counter is not signed");
+    transfer(&gateway, "20261202")
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for group in bytes.chunks(3) {
+        let bits = group
+            .iter()
+            .fold(0_usize, |all, byte| all << 8 | usize::from(*byte));
+        let bits = bits << (8 * (3 - group.len()));
+        for place in 0..=group.len() {
+            text.push(char::from(DIGITS[bits >> (18 - 6 * place) & 63]));
+        }
+        text.extend(std::iter::repeat_n('=', 3 - group.len()));
+    }
+    text
 }
 
 fn bypasses() -> Verdict {

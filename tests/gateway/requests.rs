@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use russh::keys::{HashAlg, PrivateKeyWithHashAlg, PublicKeyOrCertificate, load_secret_key};
-use russh::{Channel, ChannelMsg, client};
+use russh::{Channel, ChannelMsg, Preferred, client, kex};
 use tokio::time::timeout;
 
 use crate::harness::{Failed, Gateway, Verdict};
@@ -16,6 +16,11 @@ pub(crate) const TESTS: &[Test] = &[
         "agent, x11, pty, env, shell and other subsystems each get channel failure, and sftp still starts",
         Needs::Nothing,
         refused_one_by_one,
+    ),
+    (
+        "ML-KEM-768 with X25519 is agreed with a client that wants nothing else",
+        Needs::Nothing,
+        ml_kem,
     ),
     (
         "forwardings of ports and sockets are refused and the connection goes on",
@@ -72,6 +77,25 @@ fn refused_one_by_one() -> Verdict {
     })
 }
 
+fn ml_kem() -> Verdict {
+    let gateway = Gateway::start()?;
+    let preferred = Preferred {
+        kex: vec![kex::MLKEM768X25519_SHA256].into(),
+        ..Preferred::default()
+    };
+    let config = client::Config {
+        preferred,
+        ..client::Config::default()
+    };
+    with_session_by(&gateway, config, async |session| {
+        let mut channel = session.channel_open_session().await?;
+        channel.request_subsystem(true, "sftp").await?;
+        let started = answer(&mut channel).await?;
+        assert!(matches!(started, ChannelMsg::Success), "{started:?}");
+        Ok(())
+    })
+}
+
 fn no_forwarding() -> Verdict {
     let gateway = Gateway::start()?;
     with_session(&gateway, async |session| {
@@ -115,6 +139,13 @@ fn with_session<F>(gateway: &Gateway, work: F) -> Verdict
 where
     F: AsyncFnOnce(client::Handle<Trusts>) -> Result<(), Fault>,
 {
+    with_session_by(gateway, client::Config::default(), work)
+}
+
+fn with_session_by<F>(gateway: &Gateway, config: client::Config, work: F) -> Verdict
+where
+    F: AsyncFnOnce(client::Handle<Trusts>) -> Result<(), Fault>,
+{
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -122,8 +153,7 @@ where
     let (address, trusts) = (("127.0.0.1", gateway.port()), Trusts(gateway.host_key()));
     runtime
         .block_on(Box::pin(async move {
-            let config = Arc::new(client::Config::default());
-            let mut session = client::connect(config, address, trusts).await?;
+            let mut session = client::connect(Arc::new(config), address, trusts).await?;
             let signer = PrivateKeyWithHashAlg::new(key, None);
             let login = session.authenticate_publickey("acme", signer).await?;
             if !login.success() {

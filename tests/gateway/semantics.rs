@@ -8,7 +8,7 @@ use rustix::process::Signal;
 
 use crate::harness::raw::{self, RawSftp, string};
 use crate::harness::{Failed, Gateway, Verdict, orders};
-use crate::{Needs, Test};
+use crate::{Needs, Test, preauth};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -294,7 +294,9 @@ fn second_writer() -> Verdict {
     let handle = first.open_file(path, PUT)?;
     assert_eq!(write(&mut first, &handle, 0, orders(2).as_bytes())?, 0);
     let mut second = RawSftp::open(&gateway, &[])?;
-    assert!(second.open_file(path, PUT).is_err(), "two writers");
+    let fields = [&string(path.as_bytes())[..], &PUT.to_be_bytes(), &[0; 4]];
+    let refused = second.ask(raw::OPEN, &fields)?;
+    assert_eq!(refused.status()?, 3, "{refused:?}");
     let file = gateway.local("orders_20261109.csv", orders(2))?;
     gateway
         .sftp(&format!("put {} {path}\n", file.display()))?
@@ -305,7 +307,10 @@ fn second_writer() -> Verdict {
 }
 
 fn exact_quota() -> Verdict {
-    let gateway = Gateway::start_with(|home| policy_line(home, "[access]", "quota = \"1 MB\""))?;
+    let gateway = Gateway::start_with(|home| {
+        preauth::configure(home, &[preauth::METRICS])?;
+        policy_line(home, "[access]", "quota = \"1 MB\"")
+    })?;
     let free = |gateway: &Gateway| -> Result<u64, Failed> {
         let mut sftp = RawSftp::open(gateway, &[])?;
         let reply = sftp.ask(
@@ -347,11 +352,14 @@ fn exact_quota() -> Verdict {
         assert!(taken <= 400_000, "over the quota");
     }
     assert_eq!(taken, 400_000);
+    let counted = "sallyport_limits_reached_total{limit=\"spool\"} 2\n";
+    preauth::count_is(&gateway, counted)?;
     drop(sftp);
     gateway.wait_until("the quota given back", || {
         // The one that was spoiled is kept for a resume, the other had no byte.
         Ok(free(&gateway)? >= all - 405_000 && free(&gateway)? < all)
     })?;
+    gateway.wait_state("orders_20261111.csv", "interrupted")?;
     gateway
         .sftp("rm inbox/orders_20261111.csv\n")?
         .expect_code(0)?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::harness::raw::{self, RawSftp, string};
-use crate::harness::{Gateway, Verdict, files_below, orders};
+use crate::harness::{Failed, Gateway, Verdict, files_below, orders};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -444,6 +444,46 @@ fn legacy_scp() -> Verdict {
             .arg(&folder),
     )?;
     away.expect_code(1)?.expect_stderr("inbox is write-only")?;
+    // A folder with what is in it.
+    let into = gateway.scratch().join("into");
+    fs::create_dir_all(&into)?;
+    let whole = crate::harness::run(
+        std::process::Command::new("scp")
+            .args(gateway.ssh_options(&gateway.acme_key()))
+            .args(["-O", "-r", "-P", &gateway.port().to_string()])
+            .arg("acme@127.0.0.1:receipts")
+            .arg(&into),
+    )?;
+    whole.expect_code(0)?;
+    let fetched = |folder: &str| -> Result<usize, Failed> {
+        let names = fs::read_dir(into.join(folder))?;
+        let names = names.map(|entry| Ok::<_, Failed>(entry?.file_name().into_string()));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let texts = names.into_iter().flatten();
+        Ok(texts.filter(|name| name.ends_with(".receipt.txt")).count())
+    };
+    assert_eq!(
+        (fetched("receipts")?, fetched("receipts/rejected")?),
+        (3, 2)
+    );
+    // Without -r a folder is refused; so are two files for one name.
+    let folder_only = crate::harness::run(
+        std::process::Command::new("scp")
+            .args(gateway.ssh_options(&gateway.acme_key()))
+            .args(["-O", "-P", &gateway.port().to_string()])
+            .arg("acme@127.0.0.1:receipts")
+            .arg(&into),
+    )?;
+    folder_only.expect_code(1)?.expect_stderr("is a folder")?;
+    let two = crate::harness::run(
+        std::process::Command::new("scp")
+            .args(gateway.ssh_options(&gateway.acme_key()))
+            .args(["-O", "-P", &gateway.port().to_string()])
+            .args([&good, &bad])
+            .arg("acme@127.0.0.1:inbox/orders_20261101.csv"),
+    )?;
+    two.expect_code(1)?
+        .expect_stderr("no-folder: there is no /inbox/orders_20261101.csv")?;
     Ok(())
 }
 
