@@ -25,6 +25,20 @@ pub(super) struct Greeting {
     pub(super) steers: bool,
 }
 
+// === impl Greeting ===
+
+impl Greeting {
+    /// The client's version line, without its end: `SSH-2.0-OpenSSH_9.6`; as much of it as came.
+    pub(super) fn client(&self) -> String {
+        let heard = self.heard.chunk();
+        let heard = heard.get(..LINE_BYTES_MAX).unwrap_or(heard);
+        let line = heard.split(|byte| *byte == b'\n').next();
+        String::from_utf8_lossy(line.unwrap_or_default().trim_ascii_end()).into_owned()
+    }
+}
+
+/// Longest version line (RFC 4253 section 4.2), bytes.
+const LINE_BYTES_MAX: usize = 255;
 /// How long a client may take to send its KEXINIT before the whole list is offered. Most answer at
 /// once; libssh waits for ours.
 const PATIENCE: Duration = Duration::from_millis(250);

@@ -281,12 +281,12 @@ async fn converse(
         Entrance::Proxied { proxy, waiting } => {
             let header = tokio::select! {
                 header = proxy::read_header(&mut stream) => header,
-                () = &mut grace => return services.log_failed(proxy, "no PROXY header in time"),
+                () = &mut grace => return services.log_failed(proxy, "", "no PROXY header in time"),
                 () = stopped(&mut stop) => return,
             };
             let source = match header {
                 Ok(source) => source.map_or(proxy, |source| source.to_canonical()),
-                Err(bad) => return services.log_failed(proxy, &bad.to_string()),
+                Err(bad) => return services.log_failed(proxy, "", &bad.to_string()),
             };
             drop(waiting);
             let Some(place) = services.place(&stream, source) else {
@@ -296,7 +296,7 @@ async fn converse(
         }
     };
     if let Err(e) = stream.set_nodelay(true) {
-        return services.log_failed(source, &e.to_string());
+        return services.log_failed(source, "", &e.to_string());
     }
     let valve = Arc::new(Valve::default());
     let (login, logged_in) = oneshot::channel();
@@ -311,7 +311,7 @@ async fn converse(
     );
     let greeting = tokio::select! {
         greeting = greet(&mut stream, &FAST_CIPHERS) => greeting,
-        () = &mut grace => return services.too_slow(source),
+        () = &mut grace => return services.too_slow(source, &pulse),
         () = stopped(&mut stop) => return,
     };
     let greeting = match greeting {
@@ -319,6 +319,7 @@ async fn converse(
         Err(e) => return services.end_unproven(source, &pulse, &e.to_string()),
     };
     let steers = greeting.steers;
+    pulse.is_client(greeting.client());
     let (socket, knife) = Socket::greeted(stream, valve, greeting);
     let legacy = services.authority.legacy_algorithms(source);
     let config = services.algorithms.with(legacy, steers);
@@ -327,7 +328,7 @@ async fn converse(
             Ok(running) => running,
             Err(e) => return services.end_unproven(source, &pulse, &algorithms::failure(&e)),
         },
-        () = &mut grace => return services.too_slow(source),
+        () = &mut grace => return services.too_slow(source, &pulse),
         () = stopped(&mut stop) => return,
     };
     let connection = Connection {
@@ -404,20 +405,21 @@ impl Services {
         if why.contains(socket::TOO_MUCH) {
             self.metrics.limit_reached(Limit::HandshakeBytes);
         }
-        self.log_failed(source, why);
+        self.log_failed(source, pulse.client(), why);
     }
 
-    fn too_slow(&self, source: IpAddr) {
+    fn too_slow(&self, source: IpAddr, pulse: &Pulse) {
         self.door.note(source, Offence::GraceOver);
         self.metrics.limit_reached(Limit::LoginGrace);
-        self.log_failed(source, "no login within the grace time");
+        self.log_failed(source, pulse.client(), "no login within the grace time");
     }
 
-    fn log_failed(&self, source: IpAddr, why: &str) {
+    fn log_failed(&self, source: IpAddr, client: &str, why: &str) {
         self.metrics.connection(ConnectionResult::HandshakeFailed);
         tracing::info!(
             event = Event::ConnectionFailed.as_str(),
             client.address = %source,
+            client = quoted(client, 80),
             why = quoted(why, 1000),
         );
     }
@@ -439,7 +441,7 @@ impl Connection {
             }
             // Without a login nobody tells: the connection itself is about to.
             Ok(login) = logged_in => login,
-            () = grace => return self.services.too_slow(self.source),
+            () = grace => return self.services.too_slow(self.source, &self.pulse),
             () = stopped(&mut stop) => return,
         };
         let Login::Opened(who) = login else {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use russh::keys::{Algorithm, Certificate, PublicKey};
@@ -58,6 +58,8 @@ pub(super) struct Pulse {
     /// Somebody else of the same key goes on with what it was sending.
     overtaken: Notify,
     beats: AtomicU64,
+    /// The client's version line.
+    client: OnceLock<String>,
     denied: AtomicBool,
     /// Attempts to log in that were refused, the question for the methods included.
     rejected: AtomicUsize,
@@ -825,6 +827,7 @@ impl Pulse {
             keepalive,
             overtaken: Notify::new(),
             beats: AtomicU64::new(0),
+            client: OnceLock::new(),
             denied: AtomicBool::new(false),
             rejected: AtomicUsize::new(0),
             desks: Mutex::default(),
@@ -844,6 +847,17 @@ impl Pulse {
     /// A login was refused.
     pub(super) fn was_denied(&self) -> bool {
         self.denied.load(Ordering::Relaxed)
+    }
+
+    /// Remembers how the client calls itself.
+    pub(super) fn is_client(&self, line: String) {
+        // Said once a connection.
+        let _told_before = self.client.set(line);
+    }
+
+    /// How the client calls itself; empty until it has said so.
+    pub(super) fn client(&self) -> &str {
+        self.client.get().map_or("", String::as_str)
     }
 
     /// How many attempts to log in were refused.

@@ -906,8 +906,12 @@ fn legacy() -> Verdict {
                 .iter()
                 .all(|name| {
                     let offer = format!("the client offers {name}");
-                    log.lines()
-                        .any(|line| line.contains(&offer) && line.contains(fix))
+                    log.lines().any(|line| {
+                        line.contains(&offer)
+                            && line.contains(fix)
+                            && line.contains("SSH-2.0-OpenSSH_")
+                            && line.contains("accepted here are")
+                    })
                 })
         };
         gateway.wait_until("the fix in the log", || Ok(told(&gateway.log())))
