@@ -521,7 +521,7 @@ fn lawful(case: &Case, got: &Outcome) -> Vec<String> {
         let code = finding.code;
         let kept = u64::try_from(finding.samples.len()).unwrap_or(u64::MAX);
         let cap = u64::try_from(limits::SAMPLES_PER_CODE_MAX).unwrap_or(u64::MAX);
-        if kept > cap || kept != finding.count.min(cap) {
+        if kept < finding.count.min(cap) || kept > finding.count {
             faults.push(format!("{code}: {} faults, {kept} samples", finding.count));
         }
         for sample in &finding.samples {

@@ -31,6 +31,8 @@ pub struct Report {
     pub(crate) row_errors: u64,
     /// Errors that a person decides about, whatever other errors would do.
     pub(crate) hold_errors: u64,
+    /// Samples of all findings.
+    pub(crate) samples: usize,
 }
 
 /// All faults of one code and column.
@@ -46,7 +48,8 @@ pub struct Finding {
     pub hint: Option<String>,
     /// How often, exactly.
     pub count: u64,
-    /// The first ones, at most [`limits::SAMPLES_PER_CODE_MAX`].
+    /// The first ones: [`limits::SAMPLES_PER_CODE_MAX`], and more while all findings together have
+    /// fewer than [`limits::SAMPLES_IN_TABLE_MAX`].
     pub samples: Vec<Sample>,
     /// Worth saying, but no reason to refuse.
     pub is_warning: bool,
@@ -196,10 +199,13 @@ impl Report {
         }
         if let Some(finding) = self.findings.get_mut(at) {
             finding.count = finding.count.saturating_add(1);
-            if finding.samples.len() < limits::SAMPLES_PER_CODE_MAX {
+            if finding.samples.len() < limits::SAMPLES_PER_CODE_MAX
+                || self.samples < limits::SAMPLES_IN_TABLE_MAX
+            {
                 let (hint, sample) = make();
                 finding.hint = finding.hint.take().or(hint);
                 finding.samples.push(sample);
+                self.samples += 1;
             }
         }
         at
@@ -236,9 +242,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_fault_is_counted_and_the_first_hundred_are_kept() {
+    fn every_fault_is_counted_and_the_first_ones_are_kept() {
         let mut report = Report::default();
-        for line in 1..=250 {
+        for line in 1..=12_000 {
             let sample = Sample {
                 line: Some(line),
                 ..Sample::default()
@@ -252,11 +258,21 @@ mod tests {
             None,
             Sample::default(),
         );
-        assert_eq!(report.findings.len(), 2);
-        assert_eq!(report.findings[0].count, 250);
-        assert_eq!(report.findings[0].samples.len(), 100);
-        assert_eq!(report.findings[0].samples[99].line, Some(100));
-        assert_eq!(report.errors_total(), 250);
+        for _ in 0..150 {
+            report.add(
+                Code::BlankRow,
+                None,
+                "no blank rows",
+                None,
+                Sample::default(),
+            );
+        }
+        assert_eq!(report.findings[0].count, 12_000);
+        assert_eq!(report.findings[0].samples.len(), 10_000);
+        assert_eq!(report.findings[0].samples[9_999].line, Some(10_000));
+        // A flood of one kind hides no other.
+        assert_eq!(report.findings[2].samples.len(), 100);
+        assert_eq!(report.errors_total(), 12_150);
         assert!(!report.is_clean());
     }
 

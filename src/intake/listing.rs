@@ -401,6 +401,7 @@ fn documents(receipt: &ReceiptEntry) -> impl Iterator<Item = Entry> {
     DOCUMENTS
         .iter()
         .zip(receipt.bytes)
+        .filter(|(_, bytes)| *bytes > 0)
         .map(move |((suffix, _), bytes)| Entry {
             name: format!("{}{suffix}", receipt.base),
             attributes: file_of(bytes, at),

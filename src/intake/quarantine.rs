@@ -275,7 +275,10 @@ impl Intake {
         let policy = self.0.authority.policy(&row.partner);
         let received_at = row.received_at.unwrap_or(row.opened_at);
         let decided_at = self.now();
-        let receipt = self.documents(&Facts {
+        // The report of a receipt holds fewer errors than its table.
+        let table = ledger.receipt(&row.partner, id, Document::Errors).await;
+        let table = table.map_err(|fault| ours(&fault))?;
+        let facts = Facts {
             instance: self.0.instance.as_str(),
             help: policy.as_ref().and_then(|policy| policy.help.as_deref()),
             beginning: &beginning,
@@ -288,7 +291,8 @@ impl Intake {
             area: Area::of(&row.path),
             verdict: Verdict::Rejected,
             decision: Some(&decision.reason),
-        });
+        };
+        let receipt = self.documents(&facts, table);
         let settlement = Settlement {
             whole: Whole {
                 digest,

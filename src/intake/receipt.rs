@@ -279,10 +279,11 @@ impl Facts<'_> {
         };
         if let Some(now) = now {
             page.line(&format!("What now    {now}"));
-            page.line(&format!(
-                "            Same list for programs: {}.json",
-                ascii(&self.base(), 240)
-            ));
+            let base = ascii(&self.base(), 240);
+            page.line(&format!("            Same list for programs: {base}.json"));
+            if self.report.errors_total() > limits::TABLE_FROM_ERRORS {
+                page.line(&format!("            As a table: {base}.errors.csv"));
+            }
         }
         if let Some(help) = self.help {
             page.line(&format!("Questions   {}", ascii(help, 60)));
@@ -314,6 +315,46 @@ impl Facts<'_> {
         let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
         text.push('\n');
         text
+    }
+
+    /// The `.errors.csv` (RFC 4180), in file order, where there are more than
+    /// [`limits::TABLE_FROM_ERRORS`]; what is not listed is counted in its last lines.
+    #[must_use]
+    pub(super) fn to_table(&self) -> Option<String> {
+        if self.report.errors_total() <= limits::TABLE_FROM_ERRORS {
+            return None;
+        }
+        let mut table = "line,row,column,code,value_or_shape,detail\r\n".to_owned();
+        let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+        for (finding, sample) in self.examples() {
+            let detail = if sample.detail.is_empty() {
+                &finding.rule
+            } else {
+                &sample.detail
+            };
+            table_line(
+                &mut table,
+                [
+                    &number(sample.line),
+                    &number(sample.row),
+                    finding.column.as_deref().unwrap_or_default(),
+                    finding.code.as_str(),
+                    sample.value.as_deref().unwrap_or_default(),
+                    detail,
+                ],
+            );
+        }
+        for finding in self.report.errors() {
+            let listed = u64::try_from(finding.samples.len()).unwrap_or(u64::MAX);
+            let rest = finding.count.saturating_sub(listed);
+            if rest > 0 {
+                let column = finding.column.as_deref().unwrap_or_default();
+                let more = format!("and {rest} more of this kind");
+                let cells = ["", "", column, finding.code.as_str(), "", &more];
+                table_line(&mut table, cells);
+            }
+        }
+        Some(table)
     }
 
     /// What the client's screen shows: at most [`limits::STDERR_LINES_MAX`] lines.
@@ -408,7 +449,7 @@ impl Facts<'_> {
             .errors()
             .flat_map(|f| f.samples.iter().map(move |s| (f, s)))
             .collect();
-        all.sort_by_key(|(_, sample)| sample.line.unwrap_or(0));
+        all.sort_by_key(|(_, sample)| (sample.line.unwrap_or(0), sample.byte.unwrap_or(0)));
         all.into_iter()
     }
 
@@ -503,7 +544,7 @@ impl<'f> ReceiptJson<'f> {
             truncated: report
                 .findings
                 .iter()
-                .any(|f| u64::try_from(f.samples.len()).is_ok_and(|shown| shown < f.count)),
+                .any(|f| u64::try_from(in_json(f)).is_ok_and(|shown| shown < f.count)),
             errors: report.errors().map(error_json).collect(),
             warnings: report
                 .findings
@@ -761,6 +802,11 @@ fn control_json(control: &Control) -> (String, serde_json::Value) {
     (control.name.clone(), value)
 }
 
+/// How many samples of a finding the `.json` shows.
+fn in_json(finding: &Finding) -> usize {
+    finding.samples.len().min(limits::SAMPLES_PER_CODE_MAX)
+}
+
 fn error_json(finding: &Finding) -> ErrorJson<'_> {
     ErrorJson {
         code: finding.code.as_str(),
@@ -771,6 +817,7 @@ fn error_json(finding: &Finding) -> ErrorJson<'_> {
         examples: finding
             .samples
             .iter()
+            .take(in_json(finding))
             .map(|sample| ExampleJson {
                 line: sample.line,
                 row: sample.row,
@@ -809,6 +856,27 @@ pub(super) fn ascii(text: &str, chars_max: usize) -> String {
         })
         .collect();
     cut(&escaped, chars_max)
+}
+
+/// One line of the table of errors. People open it in a spreadsheet: no cell is a formula there.
+fn table_line(out: &mut String, cells: [&str; 6]) {
+    for (place, cell) in cells.iter().enumerate() {
+        if place > 0 {
+            out.push(',');
+        }
+        let runs = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+        if !runs && !cell.contains([',', '"', '\r', '\n']) {
+            out.push_str(cell);
+            continue;
+        }
+        out.push('"');
+        if runs {
+            out.push('\'');
+        }
+        out.push_str(&cell.replace('"', "\"\""));
+        out.push('"');
+    }
+    out.push_str("\r\n");
 }
 
 /// Cuts ASCII text, showing that it was cut.

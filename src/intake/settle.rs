@@ -445,7 +445,7 @@ impl Intake {
             lines: facts.told_lines(),
             status: (report.verdict == Verdict::Rejected).then(|| facts.status_text()),
         };
-        let receipt = self.documents(&facts);
+        let receipt = self.documents(&facts, facts.to_table().map(String::into_bytes));
         let out_key = match out_lane {
             Lane::Out => case.out_key.clone(),
             Lane::Raw => self
@@ -543,7 +543,8 @@ impl Intake {
         );
     }
 
-    pub(super) fn documents(&self, facts: &Facts<'_>) -> ReceiptDocuments {
+    /// The documents of a receipt; `table` is its table of errors.
+    pub(super) fn documents(&self, facts: &Facts<'_>, table: Option<Vec<u8>>) -> ReceiptDocuments {
         let (text, json) = (facts.to_text().into_bytes(), facts.to_json().into_bytes());
         let sign = |body: &[u8]| {
             self.0
@@ -555,6 +556,8 @@ impl Intake {
             base: facts.base(),
             text_sig: sign(&text),
             json_sig: sign(&json),
+            errors_sig: table.as_deref().map(sign),
+            errors: table,
             text,
             json,
         }

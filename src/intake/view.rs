@@ -64,12 +64,14 @@ pub enum Fetched {
     Whole(Bytes),
 }
 
-/// The four documents of a receipt, and what is behind its base in their names.
-pub(super) const DOCUMENTS: [(&str, Document); 4] = [
+/// The documents of a receipt, and what is behind its base in their names.
+pub(super) const DOCUMENTS: [(&str, Document); 6] = [
     (".txt", Document::Text),
     (".txt.sig", Document::TextSig),
     (".json", Document::Json),
     (".json.sig", Document::JsonSig),
+    (".errors.csv", Document::Errors),
+    (".errors.csv.sig", Document::ErrorsSig),
 ];
 
 // === impl Intake ===
@@ -160,11 +162,7 @@ impl Intake {
         shown: Shown,
     ) -> Result<Attributes, Refusal> {
         let (receipt, document) = self.find_receipt(who, path, area, name, shown).await?;
-        let bytes = DOCUMENTS
-            .iter()
-            .zip(receipt.bytes)
-            .find(|((_, known), _)| *known == document)
-            .map_or(0, |(_, bytes)| bytes);
+        let bytes = size_of(&receipt, document);
         Ok(file_of(bytes, receipt.decided_at.as_secs()))
     }
 
@@ -572,6 +570,7 @@ impl Intake {
             .map_err(broken)?
             .filter(|receipt| shown == Shown::All || receipt.rejected)
             .filter(|receipt| receipt.is_test == (area == Area::Test))
+            .filter(|receipt| size_of(receipt, document) > 0)
             .map(|receipt| (receipt, document))
             .ok_or_else(|| absent(path))
     }
@@ -589,6 +588,15 @@ impl Intake {
             mtime: self.now().as_secs(),
         }
     }
+}
+
+/// Bytes of a document; 0: there is none.
+fn size_of(receipt: &ReceiptEntry, document: Document) -> u64 {
+    DOCUMENTS
+        .iter()
+        .zip(receipt.bytes)
+        .find(|((_, known), _)| *known == document)
+        .map_or(0, |(_, bytes)| bytes)
 }
 
 /// Which receipts a folder shows.

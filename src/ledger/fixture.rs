@@ -148,6 +148,8 @@ pub(super) fn accepted(n: u32) -> Settlement {
             json: b"{\"verdict\":\"accepted\"}".to_vec(),
             text_sig: b"signature of text".to_vec(),
             json_sig: b"signature of json".to_vec(),
+            errors: None,
+            errors_sig: None,
         },
         outcome: Outcome::Accepted(Box::new(Acceptance {
             out_key: Some(format!("wrapped K_out of {n}").into_bytes()),

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 5] = [
+const STEPS: [&str; 6] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -252,5 +252,10 @@ CREATE TABLE old_kinds (
     "
 -- It was begun over a file of so many bytes that was not truncated; kept for when it is cut off.
 ALTER TABLE submissions ADD COLUMN over_bytes INTEGER;
+",
+    "
+-- A table of the errors, where there are many.
+ALTER TABLE receipts ADD COLUMN errors BLOB;
+ALTER TABLE receipts ADD COLUMN errors_sig BLOB;
 ",
 ];

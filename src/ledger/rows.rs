@@ -574,7 +574,8 @@ impl Ledger {
         let sql = format!(
             "SELECT s.id, s.receipt_base, s.state, s.decided_at, length(r.text) AS text,
                  length(r.text_sig) AS text_sig, length(r.json) AS json,
-                 length(r.json_sig) AS json_sig, substr(s.path, 1, 6) = '/test/' AS is_test
+                 length(r.json_sig) AS json_sig, coalesce(length(r.errors), 0) AS errors,
+                 coalesce(length(r.errors_sig), 0) AS errors_sig, substr(s.path, 1, 6) = '/test/' AS is_test
              FROM submissions AS s JOIN receipts AS r ON r.submission = s.seq
              WHERE s.partner = ?1 AND s.receipt_base IS NOT NULL {conditions}"
         );
@@ -592,6 +593,8 @@ impl Ledger {
                         unsigned(row, "text_sig")?,
                         unsigned(row, "json")?,
                         unsigned(row, "json_sig")?,
+                        unsigned(row, "errors")?,
+                        unsigned(row, "errors_sig")?,
                     ],
                     is_test: row.get("is_test")?,
                 })
@@ -617,6 +620,8 @@ impl Ledger {
             Document::TextSig => "text_sig",
             Document::Json => "json",
             Document::JsonSig => "json_sig",
+            Document::Errors => "errors",
+            Document::ErrorsSig => "errors_sig",
         };
         self.read(move |connection| {
             let sql = format!(
@@ -625,7 +630,8 @@ impl Ledger {
             );
             Ok(connection
                 .query_row(&sql, asked, |row| row.get(0))
-                .optional()?)
+                .optional()?
+                .flatten())
         })
         .await
     }
@@ -1219,7 +1225,7 @@ mod tests {
             base: accepted(n).receipt.base,
             rejected,
             decided_at: at(i64::from(n) + 3),
-            bytes: [10, 17, 22, 17],
+            bytes: [10, 17, 22, 17, 0, 0],
             is_test: false,
         };
         assert_eq!(found, [expect(1, true), expect(2, false)]);

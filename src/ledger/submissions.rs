@@ -189,7 +189,7 @@ pub struct Acceptance {
 /// A receipt as partners fetch it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReceiptDocuments {
-    /// Base of the four names, as in `orders_20261121.csv.9MFJ8E2T.receipt`.
+    /// Base of their names, as in `orders_20261121.csv.9MFJ8E2T.receipt`.
     pub base: String,
     /// `.txt`, CRLF.
     pub text: Vec<u8>,
@@ -199,6 +199,10 @@ pub struct ReceiptDocuments {
     pub text_sig: Vec<u8>,
     /// `.json.sig`.
     pub json_sig: Vec<u8>,
+    /// `.errors.csv`, where there are many.
+    pub errors: Option<Vec<u8>>,
+    /// `.errors.csv.sig`.
+    pub errors_sig: Option<Vec<u8>>,
 }
 
 /// One row, as far as views, lists and delivery need it. Keys stay wrapped.
@@ -313,6 +317,10 @@ pub enum Document {
     Json,
     /// `.json.sig`
     JsonSig,
+    /// `.errors.csv`
+    Errors,
+    /// `.errors.csv.sig`
+    ErrorsSig,
 }
 
 /// A receipt in a listing.
@@ -326,8 +334,8 @@ pub struct ReceiptEntry {
     pub rejected: bool,
     /// When it was decided.
     pub decided_at: Timestamp,
-    /// Bytes of text, text sig, json, json sig.
-    pub bytes: [u64; 4],
+    /// Bytes of text, text sig, json, json sig, errors, errors sig; 0: there is none.
+    pub bytes: [u64; 6],
     /// Of a file of the test area.
     pub is_test: bool,
 }
@@ -742,14 +750,17 @@ fn settle(
     )?;
     // The receipt of a held file says so until the decision.
     change.execute(
-        "INSERT OR REPLACE INTO receipts (submission, text, json, text_sig, json_sig)
-         VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT OR REPLACE INTO receipts (submission, text, json, text_sig, json_sig, errors,
+             errors_sig)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         (
             row.seq,
             &receipt.text,
             &receipt.json,
             &receipt.text_sig,
             &receipt.json_sig,
+            &receipt.errors,
+            &receipt.errors_sig,
         ),
     )?;
     let mut detail = described(&settlement.whole);

@@ -158,8 +158,12 @@ pub const FILE_BYTES_MAX: u64 = 5_000_000_000;
 pub const DECOMPRESS_RATIO_MAX: u64 = 200;
 /// Decompressed size unless the feed says otherwise, bytes (50 GB).
 pub const DECOMPRESS_BYTES_MAX: u64 = 50_000_000_000;
-/// Samples kept per code and column: what JSON receipts show.
+/// Samples kept per code and column, whatever else there is: what JSON receipts show.
 pub const SAMPLES_PER_CODE_MAX: usize = 100;
+/// Samples kept in all beyond those, for the table of errors: some megabytes.
+pub const SAMPLES_IN_TABLE_MAX: usize = 10_000;
+/// Errors past which a receipt has a table of them: fewer are read where they stand.
+pub const TABLE_FROM_ERRORS: u64 = 20;
 /// Samples per code shown in text receipts.
 pub const SAMPLES_IN_TEXT_MAX: usize = 5;
 /// Memory one file's uniqueness checks may take before the file is refused, bytes.

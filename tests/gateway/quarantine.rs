@@ -34,6 +34,11 @@ pub(crate) const TESTS: &[Test] = &[
         known_content,
     ),
     (
+        "many errors are a signed table beside the receipt, before and after a person's no",
+        Needs::OpenSsh,
+        table_of_errors,
+    ),
+    (
         "a rejected held file leaves its reason in the receipt and nothing in the spool",
         Needs::OpenSsh,
         rejected,
@@ -330,6 +335,73 @@ fn bad_rows() -> Verdict {
 
 fn text_with_fault(rows: u32) -> String {
     orders(rows).replacen(",DE,", ",UK,", 1)
+}
+
+fn table_of_errors() -> Verdict {
+    let gateway = Gateway::start_with(|home| under(home, "[[feed]]", "on_finding = \"hold\""))?;
+    let name = "orders_20261112.csv";
+    // 150 bad cells, one of them a formula; more than a receipt shows.
+    let text = orders(150)
+        .replace(",DE,", ",UK,")
+        .replacen(",UK,", ",\"=1+1,\"\"x\",", 1);
+    let short = put_held(&gateway, name, &text)?;
+    let base = format!("{name}.{short}.receipt");
+    let fetch = |document: &str| -> Result<String, crate::harness::Failed> {
+        let to = gateway.scratch().join(document);
+        let get = format!("get /receipts/{document} {}\n", to.display());
+        gateway.sftp(&get)?.expect_code(0)?;
+        Ok(fs::read_to_string(to)?)
+    };
+    let table = format!("{base}.errors.csv");
+    let listed = gateway.sftp("ls -1 receipts\n")?.expect_code(0)?;
+    for document in [table.clone(), format!("{table}.sig")] {
+        assert!(
+            listed.stdout.contains(&format!("/{document}\n")),
+            "{listed:?}"
+        );
+    }
+    assert!(receipt(&gateway, &base)?.contains(&format!("As a table: {table}")));
+    let held = fetch(&table)?;
+    let lines: Vec<&str> = held.split_terminator("\r\n").collect();
+    assert_eq!(lines.len(), 151, "{held}");
+    assert_eq!(
+        lines[..3],
+        [
+            "line,row,column,code,value_or_shape,detail",
+            "2,1,country,constraint-error,\"'=1+1,\"\"x\",\"one of DE, AT, CH\"",
+            "3,2,country,constraint-error,UK,\"one of DE, AT, CH\"",
+        ]
+    );
+    let reject = ["quarantine", "reject", &short, "--reason", "no", "--yes"];
+    gateway.cli(&reject)?.expect_code(0)?;
+    gateway.wait_state(name, "rejected")?;
+    assert_eq!(fetch(&table)?, held);
+    let (signers, signature) = (fetch_help(&gateway)?, fetch(&format!("{table}.sig"))?);
+    let (signers, signature) = (
+        gateway.local("signers", signers)?,
+        gateway.local("table.sig", signature)?,
+    );
+    crate::harness::run_with_input(
+        std::process::Command::new("ssh-keygen")
+            .args(["-Y", "verify", "-I", "gw", "-n", "sallyport-receipt", "-f"])
+            .arg(signers)
+            .arg("-s")
+            .arg(signature),
+        held.as_bytes(),
+    )?
+    .expect_code(0)?;
+    // Few errors need no table.
+    let few = put_held(&gateway, "orders_20261113.csv", &text_with_fault(3))?;
+    let get = format!("get /receipts/orders_20261113.csv.{few}.receipt.errors.csv\n");
+    gateway.sftp(&get)?.expect_code(1)?;
+    Ok(())
+}
+
+fn fetch_help(gateway: &Gateway) -> Result<String, crate::harness::Failed> {
+    let to = gateway.scratch().join("allowed_signers");
+    let get = format!("get /help/allowed_signers {}\n", to.display());
+    gateway.sftp(&get)?.expect_code(0)?;
+    Ok(fs::read_to_string(to)?)
 }
 
 fn rejected() -> Verdict {
