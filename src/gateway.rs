@@ -281,6 +281,7 @@ impl Gateway {
             stopped.clone(),
         ));
         tasks.spawn(tend(intake.clone(), stopped.clone()));
+        tasks.spawn(take_quiet(intake.clone(), stopped.clone()));
         {
             let intake = intake.clone();
             tasks.spawn(async move { intake.deliver_until(stopped).await });
@@ -735,19 +736,37 @@ fn bare_line(line: &str) -> String {
 /// Ends what an earlier run, or a fault, left between two states; at once, then every minute.
 async fn tend(intake: Intake, stopped: watch::Receiver<bool>) {
     let mut ticks = tokio::time::interval(Duration::from_millis(limits::EXPIRY_LOOKS_MS));
-    let mut quiet = tokio::time::interval(Duration::from_millis(limits::QUIET_LOOKS_MS));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
-    quiet.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     let stop = until(stopped);
     tokio::pin!(stop);
     loop {
-        let looked = tokio::select! {
+        tokio::select! {
             () = &mut stop => return,
-            _ = ticks.tick() => intake.tend().await,
-            _ = quiet.tick() => intake.take_quiet().await,
-        };
-        if let Err(cause) = looked {
+            _ = ticks.tick() => {}
+        }
+        if let Err(cause) = intake.tend().await {
             warn!(%cause, "unfinished files were not looked at");
+        }
+    }
+}
+
+/// Takes what was left under a partial name for long enough.
+async fn take_quiet(intake: Intake, stopped: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(limits::QUIET_LOOKS_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let is_stopping = {
+        let stopped = stopped.clone();
+        move || *stopped.borrow()
+    };
+    let stop = until(stopped);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            () = &mut stop => return,
+            _ = ticks.tick() => {}
+        }
+        if let Err(cause) = intake.take_quiet(&is_stopping).await {
+            warn!(%cause, "files left under partial names were not looked at");
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Who writes to a path: one at a time. Whoever comes second is refused, and told who is there and
 //! since when; unless the first is the same key on a connection that is dead and does not know it.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(super) struct Live {
     pub(super) id: Option<SubmissionId>,
     pub(super) since: Timestamp,
     address: String,
+    /// The path the file will have when it is whole.
+    final_path: String,
     /// Who sends, where somebody does.
     sender: Option<Sender>,
     pub(super) file: Arc<LiveFile>,
@@ -47,6 +50,10 @@ pub(super) struct LiveFile {
     bytes: AtomicU64,
     /// Seconds since 1970; [`NO_TIME`] when the client has set none.
     mtime: AtomicI64,
+    /// The size its client has set, by handle or by path; [`NO_SIZE`] when it has set none.
+    set_bytes: AtomicU64,
+    /// That would have been a truncation, and was none: the size stays, whatever is written.
+    is_cut: AtomicBool,
 }
 
 /// Holds a path against other writers; lets go when dropped.
@@ -57,6 +64,8 @@ pub(super) struct Hold {
 
 /// No file is that old.
 const NO_TIME: i64 = i64::MIN;
+/// No file is so large.
+const NO_SIZE: u64 = u64::MAX;
 /// Between two looks whether an earlier sender gives a sign of life, or has let go.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -140,7 +149,8 @@ impl Intake {
     ) -> Result<Hold, Refusal> {
         let slot = (partner.clone(), path.to_owned());
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(other) = live.get(&slot) {
+        let is_sender = sender.is_some();
+        if let Some((path, other)) = self.in_the_way(&live, partner, path, is_sender) {
             return Err(Refusal::new(
                 RefusalKind::PermissionDenied,
                 format!(
@@ -157,6 +167,7 @@ impl Intake {
                 id: None,
                 since: self.now(),
                 address: address.to_owned(),
+                final_path: self.final_path_of(path),
                 sender,
                 file: Arc::clone(file),
             },
@@ -167,11 +178,44 @@ impl Intake {
         })
     }
 
+    /// The path with the name the file will have when it is whole.
+    pub(super) fn final_path_of(&self, path: &str) -> String {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let name = self
+            .0
+            .verdict
+            .partial_names
+            .final_name(name)
+            .unwrap_or(name);
+        format!("{folder}/{name}")
+    }
+
     fn sender_at(&self, partner: &PartnerId, path: &str) -> Option<Sender> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(&(partner.clone(), path.to_owned()))?
-            .sender
-            .clone()
+        let (_, live) = self.in_the_way(&live, partner, path, true)?;
+        live.sender.clone()
+    }
+
+    /// Who holds this path; and for who wants to send, who sends the same file under another of its
+    /// names: `X`, `X.part` and `.in.X` become one file.
+    fn in_the_way<'l>(
+        &self,
+        live: &'l HashMap<(PartnerId, String), Live>,
+        partner: &PartnerId,
+        path: &str,
+        is_sender: bool,
+    ) -> Option<(&'l str, &'l Live)> {
+        if let Some(((_, path), found)) = live.get_key_value(&(partner.clone(), path.to_owned())) {
+            return Some((path, found));
+        }
+        if !is_sender {
+            return None;
+        }
+        let wanted = self.final_path_of(path);
+        live.iter()
+            .filter(|((whose, _), one)| one.final_path == wanted && whose == partner)
+            .find(|(_, one)| one.sender.is_some())
+            .map(|((_, path), one)| (path.as_str(), one))
     }
 }
 
@@ -212,6 +256,8 @@ impl LiveFile {
         Arc::new(Self {
             bytes: AtomicU64::new(bytes),
             mtime: AtomicI64::new(NO_TIME),
+            set_bytes: AtomicU64::new(NO_SIZE),
+            is_cut: AtomicBool::new(false),
         })
     }
 
@@ -221,6 +267,37 @@ impl LiveFile {
 
     pub(super) fn set_bytes(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The size its client says it has; what is written past it takes that back, as a file grows.
+    pub(super) fn declared(&self) -> Option<u64> {
+        Some(self.set_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != NO_SIZE)
+    }
+
+    /// Set by its handle: the file has just been cut to it, if it was longer.
+    pub(super) fn declare(&self, bytes: u64) {
+        self.is_cut.store(false, Ordering::Relaxed);
+        self.set_bytes
+            .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
+    }
+
+    /// Set by its path, where nobody can cut it.
+    pub(super) fn declare_by_path(&self, bytes: u64) {
+        self.is_cut.store(bytes < self.bytes(), Ordering::Relaxed);
+        self.set_bytes
+            .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
+    }
+
+    /// Bytes up to `end` were written.
+    pub(super) fn grow_to(&self, end: u64) {
+        if self.set_bytes.load(Ordering::Relaxed) < end && !self.is_cut.load(Ordering::Relaxed) {
+            self.forget_declared();
+        }
+    }
+
+    pub(super) fn forget_declared(&self) {
+        self.is_cut.store(false, Ordering::Relaxed);
+        self.set_bytes.store(NO_SIZE, Ordering::Relaxed);
     }
 
     pub(super) fn mtime(&self) -> Option<i64> {

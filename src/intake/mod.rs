@@ -120,6 +120,7 @@ enum Lately {
 
 /// How a client opened a file for writing (from SFTP pflags and attributes).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "they are flags on the wire")]
 pub struct Opening {
     /// `SSH_FXF_TRUNC`
     pub truncate: bool,
@@ -127,6 +128,8 @@ pub struct Opening {
     pub append: bool,
     /// `SSH_FXF_EXCL`
     pub exclusive: bool,
+    /// `SSH_FXF_CREAT`
+    pub create: bool,
     /// Size in the OPEN attributes.
     pub declared_bytes: Option<u64>,
 }

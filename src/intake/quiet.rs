@@ -2,29 +2,41 @@
 //! of its feed is taken under its final name.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 
 use crate::authority::Identity;
+use crate::authority::permit::UploadPermit;
 use crate::intake::Intake;
 use crate::intake::recover::RecoverFault;
 use crate::intake::submission::Evidence;
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Row, State};
-use crate::policy::feed::{Feed, Policy};
+use crate::policy::feed::Feed;
 use crate::telemetry::Event;
+use crate::terms::clock::Timestamp;
 use crate::terms::ids::SubmissionId;
 use crate::terms::path::VirtualPath;
 
 impl Intake {
-    /// Judges what has been left alone for long enough. Call it every few seconds.
+    /// Judges what has been left alone for long enough, unless `is_stopping`. Call it every few
+    /// seconds.
     ///
     /// # Errors
     /// The ledger cannot be read; single files that fail are logged and tried again.
-    pub async fn take_quiet(&self) -> Result<(), LedgerFault> {
+    pub async fn take_quiet(&self, is_stopping: impl Fn() -> bool) -> Result<(), LedgerFault> {
         for policy in self.0.authority.policies().policies.values() {
             for feed in &policy.feeds {
-                for id in self.left_alone(policy, feed).await? {
-                    if let Err(fault) = self.take(id, policy, feed).await {
+                let Some(before) = self.left_before(feed) else {
+                    continue;
+                };
+                let ledger = &self.0.ledger;
+                for id in ledger
+                    .left_partial(&policy.partner, &feed.id, before)
+                    .await?
+                {
+                    if is_stopping() {
+                        return Ok(());
+                    }
+                    if let Err(fault) = self.take(id, before).await {
                         tracing::warn!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, %fault);
                     }
                 }
@@ -33,45 +45,26 @@ impl Intake {
         Ok(())
     }
 
-    async fn left_alone(
-        &self,
-        policy: &Policy,
-        feed: &Feed,
-    ) -> Result<Vec<SubmissionId>, LedgerFault> {
-        let Some(quiet_ms) = feed.quiet_window_ms else {
-            return Ok(Vec::new());
-        };
-        let micros = i64::try_from(quiet_ms)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1000);
-        let before = self.now().plus_micros(-micros);
-        let ledger = &self.0.ledger;
-        ledger.left_partial(&policy.partner, &feed.id, before).await
+    /// What was left alone since then has been so for the feed's quiet window; `None`: it has none.
+    fn left_before(&self, feed: &Feed) -> Option<Timestamp> {
+        let micros = i64::try_from(feed.quiet_window_ms?).unwrap_or(i64::MAX);
+        Some(self.now().plus_micros(-micros.saturating_mul(1000)))
     }
 
-    async fn take(
-        &self,
-        id: SubmissionId,
-        policy: &Arc<Policy>,
-        feed: &Feed,
-    ) -> Result<(), RecoverFault> {
+    async fn take(&self, id: SubmissionId, before: Timestamp) -> Result<(), RecoverFault> {
         // Held, and looked at again: its client may go on with it at this moment.
         let Some((row, _hold)) = self.claim(id, State::Interrupted).await? else {
             return Ok(());
         };
-        if !self.left_alone(policy, feed).await?.contains(&id) {
+        let ledger = &self.0.ledger;
+        if !ledger.is_left_partial(id, before).await? {
             return Ok(());
         }
-        let who = sender_of(&row);
-        let Some(path) = self.final_path(&row.path) else {
-            return Ok(());
-        };
-        // Under today's keys and policy, as its rename would be.
-        let permit = match self.0.authority.may_open(&who, &path) {
+        let permit = match self.permit_for(&row).await? {
             Ok(permit) => permit,
-            Err(refused) => {
+            Err(why) => {
                 // It stays until its time is over, and is looked at again until then.
-                tracing::debug!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, why = %refused);
+                tracing::debug!(event = Event::SubmissionUnrecovered.as_str(), submission = %id, why);
                 return Ok(());
             }
         };
@@ -81,10 +74,29 @@ impl Intake {
         Ok(())
     }
 
-    fn final_path(&self, path: &str) -> Option<VirtualPath> {
-        let path = VirtualPath::parse(path.as_bytes()).ok()?;
-        let name = self.0.verdict.partial_names.final_name(path.name()?)?;
-        path.parent().join(name).ok()
+    /// The permit to give a file its final name, or why it keeps its partial one.
+    async fn permit_for(&self, row: &Row) -> Result<Result<UploadPermit, String>, LedgerFault> {
+        let path = match VirtualPath::parse(self.final_path_of(&row.path).as_bytes()) {
+            Ok(path) if path.as_str() != row.path => path,
+            Ok(_) => return Ok(Err("its name is final".to_owned())),
+            Err(bad) => return Ok(Err(bad.to_string())),
+        };
+        // Under today's keys and policy, as its rename would be.
+        let permit = match self.0.authority.may_open(&sender_of(row), &path) {
+            Ok(permit) => permit,
+            Err(refused) => return Ok(Err(refused.to_string())),
+        };
+        if permit.feed().quiet_window_ms.is_none() {
+            return Ok(Err("its feed has no quiet window any more".to_owned()));
+        }
+        let (ledger, path) = (&self.0.ledger, permit.path().as_str());
+        if ledger.came_since(&row.partner, path, row.opened_at).await? {
+            // Its client has gone on without it, and knows best.
+            return Ok(Err(
+                "its final name has a newer file, or one to be resumed".to_owned()
+            ));
+        }
+        Ok(Ok(permit))
     }
 }
 

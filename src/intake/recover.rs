@@ -219,6 +219,7 @@ impl Intake {
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
+            declared: row.declared,
             ending: Ending::CutOff,
         };
         self.interrupt(unjudged).await?;

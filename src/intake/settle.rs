@@ -111,14 +111,15 @@ impl Receiving {
             }
         };
         if self.refusal.is_none() {
-            let evidence = shortfalls(contiguous, end, self.declared_bytes);
+            let declared = self.file.declared().or(self.promised_bytes);
+            let evidence = shortfalls(contiguous, end, declared);
             self.faults.extend(evidence);
             let wanted = self.feed.completeness;
-            let is_declared = self.declared_bytes.is_some();
+            let is_declared = declared.is_some();
             self.faults
                 .extend(unproven(wanted, is_declared, self.evidence));
             let over = self.beginning.over;
-            let stale = over.filter(|_| self.declared_bytes.is_none());
+            let stale = over.filter(|_| declared.is_none());
             self.faults
                 .extend(stale.and_then(|over| stale_tail(end, over)));
         }
@@ -207,6 +208,7 @@ impl Receiving {
                         raw_inline: case.raw.inline,
                         mtime: case.mtime,
                         bytes: contiguous,
+                        declared: None,
                         ending: Ending::CutOff,
                     };
                     // Told as a failure either way; what could not be kept is in the log, and counted

@@ -55,7 +55,8 @@ pub(super) struct Receiving {
     pub(super) out_key_wrapped: Vec<u8>,
     pub(super) raw: SpoolWriter,
     pub(super) behind: Option<Behind>,
-    pub(super) declared_bytes: Option<u64>,
+    /// The size its client gave before it sent anything: what then comes is as long, or is not whole.
+    pub(super) promised_bytes: Option<u64>,
     /// Why it is whole, beside its CLOSE.
     pub(super) evidence: Option<Evidence>,
     /// Faults of the upload itself, found before any inspection.
@@ -72,6 +73,8 @@ pub(super) struct Receiving {
     spoiled: bool,
     /// Bytes of an earlier, interrupted upload that the first write decides about.
     resumable: Option<u64>,
+    /// That one had been closed under its partial name.
+    was_closed: bool,
     woken_at: u64,
     pub(super) file: Arc<LiveFile>,
 }
@@ -82,6 +85,8 @@ pub(super) struct Unjudged {
     pub(super) raw_inline: Option<Vec<u8>>,
     pub(super) mtime: Option<i64>,
     pub(super) bytes: u64,
+    /// The size its client has declared.
+    pub(super) declared: Option<u64>,
     pub(super) ending: Ending,
 }
 
@@ -136,6 +141,15 @@ impl Intake {
         {
             return Err(being_checked(permit.name()));
         }
+        if earlier.is_none() && !opening.create {
+            let text = format!("no file {}", ascii(permit.path().as_str(), 80));
+            return Err(Refusal::new(RefusalKind::NoSuchFile, text));
+        }
+        let is_taken = |row: &Row| is_accepted(row.state) || row.state == State::Held;
+        if opening.append && !opening.truncate && earlier.as_ref().is_some_and(is_taken) {
+            // What would come is the end of another file than the one that was taken.
+            return Err(not_appended(permit.name()));
+        }
         if earlier.is_some() && opening.exclusive {
             let text = format!("{} exists already", ascii(permit.name(), 80));
             return Err(Refusal::new(RefusalKind::Failure, text));
@@ -150,11 +164,10 @@ impl Intake {
             .filter(|row| row.state == State::Interrupted)
             .map_or(0, |row| row.bytes);
         self.make_sure_of_room(&permit, declared, own)?;
-        let truncates = opening.truncate || opening.append || self.is_truncated(&partner, &path);
+        let truncates = opening.truncate || self.is_truncated(&partner, &path);
         let over = earlier
             .as_ref()
-            .filter(|row| is_accepted(row.state) || row.state == State::Held)
-            .filter(|_| !truncates)
+            .filter(|row| is_taken(row) && !truncates)
             .map(|row| row.bytes);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !opening.truncate => {
@@ -166,7 +179,7 @@ impl Intake {
             }
             None => self.begin(&permit, origin, hold, file).await?,
         };
-        receiving.declared_bytes = opening.declared_bytes;
+        receiving.promised_bytes = opening.declared_bytes;
         receiving.append = opening.append;
         // What goes on keeps what it was begun over.
         receiving.beginning.over = over.or(receiving.beginning.over);
@@ -251,6 +264,10 @@ impl Intake {
         }
         receiving.evidence = whole;
         receiving.resumable = whole.is_none().then_some(staged);
+        receiving.was_closed = row.closed;
+        if let Some(declared) = row.declared {
+            receiving.file.declare(declared);
+        }
         receiving.file.set_bytes(staged);
         if receiving.raw.is_spilled() && whole.is_some() {
             receiving.follow();
@@ -293,7 +310,7 @@ impl Intake {
             out_key_wrapped,
             raw,
             behind: None,
-            declared_bytes: None,
+            promised_bytes: None,
             evidence: None,
             faults: Vec::new(),
             partial: permit.is_partial(),
@@ -301,6 +318,7 @@ impl Intake {
             refusal: None,
             spoiled: false,
             resumable: None,
+            was_closed: false,
             woken_at: 0,
             file,
         })
@@ -398,6 +416,7 @@ impl Intake {
             raw_inline,
             mtime,
             bytes,
+            declared,
             ending,
         } = unjudged;
         let (id, path) = (beginning.id, beginning.path.clone());
@@ -406,6 +425,7 @@ impl Intake {
             bytes,
             raw_inline,
             mtime,
+            declared,
             closed,
             at: self.now(),
         };
@@ -491,6 +511,7 @@ impl Submission {
             return Ok(());
         };
         receiving.resumable = None;
+        receiving.promised_bytes = None;
         if bytes < receiving.raw.end() {
             receiving
                 .raw
@@ -498,7 +519,7 @@ impl Submission {
                 .map_err(|fault| receiving.broken("truncate the spool", &fault))?;
             receiving.file.set_bytes(bytes);
         }
-        receiving.declared_bytes = Some(bytes);
+        receiving.file.declare(bytes);
         Ok(())
     }
 
@@ -552,7 +573,26 @@ impl Submission {
             let refused = receiving.refusal.clone();
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
             let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
-            if is_short {
+            let is_untouched = receiving.resumable.is_some_and(|staged| staged > 0);
+            if is_untouched && refused.is_none() {
+                // Opened and closed, and nothing written: what was cut off is still cut off.
+                let ending = if receiving.was_closed {
+                    Ending::Closed
+                } else {
+                    Ending::CutOff
+                };
+                let partial = receiving.partial;
+                let bytes = receiving.raw.contiguous();
+                let kept = receiving.keep(ending).await;
+                let told = kept.and_then(|told| {
+                    if partial {
+                        Ok(told)
+                    } else {
+                        Err(cut_off(bytes))
+                    }
+                });
+                drop(tell.send(told));
+            } else if is_short {
                 drop(receiving.keep(Ending::CutOff).await);
                 let text = "incomplete: fewer bytes arrived than were declared; send the rest";
                 drop(tell.send(Err(Refusal::new(RefusalKind::Failure, text))));
@@ -626,6 +666,13 @@ impl Receiving {
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
         }
+        if self.append && offset != 0 && offset != self.raw.end() {
+            // Its client believes the file to be of another length: bytes would be lost, or twice.
+            let end = self.raw.end();
+            let text =
+                format!("the file ends at {end}, not at {offset}; look again and go on there");
+            return Err(self.spoil(Refusal::new(RefusalKind::Failure, text)));
+        }
         let offset = if self.append { self.raw.end() } else { offset };
         let end = u64::try_from(data.len())
             .ok()
@@ -661,7 +708,9 @@ impl Receiving {
                 .truncate(0)
                 .map_err(|fault| self.broken("truncate the spool", &fault))?;
             self.file.set_bytes(0);
+            self.file.forget_declared();
         }
+        self.file.grow_to(end);
         self.raw
             .write_at(offset, data)
             .map_err(|fault| self.broken("write the spool", &fault))?;
@@ -670,9 +719,14 @@ impl Receiving {
         Ok(())
     }
 
-    /// Fewer bytes have arrived than the client declared.
+    /// The size the client has declared: before it sent, or since.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.file.declared().or(self.promised_bytes)
+    }
+
+    /// Another number of bytes has arrived than the client declared.
     fn declares_more(&self) -> bool {
-        self.declared_bytes
+        self.declared()
             .is_some_and(|declared| declared != self.raw.end())
     }
 
@@ -760,6 +814,7 @@ impl Receiving {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }
+        let declared = self.declared();
         if self.raw.end() == 0 && !self.begun && !self.partial {
             return Ok(Told::default());
         }
@@ -778,6 +833,7 @@ impl Receiving {
             raw_inline: sealed.inline,
             mtime: self.file.mtime(),
             bytes: contiguous,
+            declared,
             ending,
         };
         self.intake.interrupt(case).await?;
@@ -785,6 +841,18 @@ impl Receiving {
         drop(self.hold);
         Ok(Told::default())
     }
+}
+
+/// An interrupted file that was opened and closed, and is still what it was.
+fn cut_off(bytes: u64) -> Refusal {
+    let text = format!("incomplete: it was cut off at {bytes} bytes; send the rest");
+    Refusal::new(RefusalKind::Failure, text)
+}
+
+/// A file that was taken does not grow.
+fn not_appended(name: &str) -> Refusal {
+    let text = format!("{} was taken already; send the whole file", ascii(name, 80));
+    Refusal::new(RefusalKind::Failure, text)
 }
 
 /// A file of this name waits for its verdict: what comes later must not be judged earlier.

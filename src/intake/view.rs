@@ -305,7 +305,7 @@ impl Intake {
             let path = permit.path().as_str().to_owned();
             self.0
                 .ledger
-                .touch(row.id, None, Some(path))
+                .touch(row.id, None, None, Some(path))
                 .await
                 .map_err(broken)?;
             return Ok(Told::default());
@@ -376,6 +376,9 @@ impl Intake {
             if let Some(mtime) = mtime {
                 live.set_mtime(mtime);
             }
+            if let Some(bytes) = bytes {
+                live.declare_by_path(bytes);
+            }
             return Ok(());
         }
         let since = self.visible_since();
@@ -394,15 +397,13 @@ impl Intake {
         if bytes == Some(0) {
             self.note(&who.partner, path.as_str(), Lately::Truncated);
         }
-        match mtime {
-            Some(_) => self
-                .0
-                .ledger
-                .touch(row.id, mtime, None)
-                .await
-                .map_err(broken),
-            None => Ok(()),
+        // Of a file that was taken, its size is what it is.
+        let declared = bytes.filter(|_| row.state == State::Interrupted);
+        if mtime.is_none() && declared.is_none() {
+            return Ok(());
         }
+        let touched = self.0.ledger.touch(row.id, mtime, declared, None).await;
+        touched.map_err(broken)
     }
 
     /// Lines for a new sftp channel's stderr: `hello acme. 1 receipt of the last day in /receipts.`

@@ -102,6 +102,7 @@ pub(super) fn beginning(n: u32) -> Beginning {
 
 pub(super) fn partial(n: u32) -> Partial {
     Partial {
+        declared: None,
         closed: false,
         bytes: 1000 + u64::from(n),
         raw_inline: Some(format!("sealed raw of {n}").into_bytes()),

@@ -257,5 +257,7 @@ ALTER TABLE submissions ADD COLUMN over_bytes INTEGER;
 -- A table of the errors, where there are many.
 ALTER TABLE receipts ADD COLUMN errors BLOB;
 ALTER TABLE receipts ADD COLUMN errors_sig BLOB;
+-- The size that the client of an unfinished file has declared.
+ALTER TABLE submissions ADD COLUMN declared_bytes INTEGER;
 ",
 ];

@@ -316,11 +316,11 @@ impl Ledger {
                      AND s.decided_at >= ?2 AND s.hidden = 0
                      AND NOT EXISTS (
                          SELECT 1 FROM submissions AS n
-                         WHERE n.partner = ?1 AND n.path = ?3 AND {}
+                         WHERE n.partner = ?1 AND n.path = ?3
+                             AND n.state IN ({UNDECIDED}, {ACCEPTED})
                              AND (n.moment, n.seq) > (s.moment, s.seq)
                      )
-                 ORDER BY s.moment DESC, s.seq DESC LIMIT 1",
-                listed("n")
+                 ORDER BY s.moment DESC, s.seq DESC LIMIT 1"
             ),
             vec![
                 partner.to_string().into(),
@@ -459,6 +459,48 @@ impl Ledger {
                 Ok(row.get::<_, Parsed<SubmissionId>>(0)?.0)
             })?;
             Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Whether such a file, which is in nobody's hands now, is still so.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn is_left_partial(
+        &self,
+        id: SubmissionId,
+        before: Timestamp,
+    ) -> Result<bool, LedgerFault> {
+        let id = id.to_string();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT 1 FROM submissions
+                 WHERE id = ?1 AND state = 'interrupted' AND moment < ?2 AND closed = 1",
+            )?;
+            Ok(statement.exists((id, before.as_micros()))?)
+        })
+        .await
+    }
+
+    /// Whether anything has come to this path since a moment, whatever became of it.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn came_since(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+        since: Timestamp,
+    ) -> Result<bool, LedgerFault> {
+        let (partner, path) = (partner.to_string(), path.to_owned());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT 1 FROM submissions
+                 WHERE partner = ?1 AND path = ?2
+                     AND (opened_at > ?3 OR moment > ?3 OR state = 'interrupted')",
+            )?;
+            Ok(statement.exists((partner, path, since.as_micros()))?)
         })
         .await
     }
@@ -762,10 +804,14 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         hidden: row.get("hidden")?,
         closed: row.get("closed")?,
         decision: row.get("decision")?,
-        over: row
-            .get::<_, Option<i64>>("over_bytes")?
-            .and_then(|bytes| u64::try_from(bytes).ok()),
+        declared: bytes_of(row, "declared_bytes")?,
+        over: bytes_of(row, "over_bytes")?,
     })
+}
+
+fn bytes_of(row: &rusqlite::Row<'_>, column: &str) -> Result<Option<u64>, rusqlite::Error> {
+    let bytes: Option<i64> = row.get(column)?;
+    Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
 }
 
 fn lane(

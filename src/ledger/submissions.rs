@@ -100,6 +100,8 @@ pub struct Partial {
     pub raw_inline: Option<Vec<u8>>,
     /// The client's mtime, seconds since 1970, when it set one.
     pub mtime: Option<i64>,
+    /// The size the client has declared.
+    pub declared: Option<u64>,
     /// The client closed it under a partial name: whole, as far as the client knows.
     pub closed: bool,
     /// When it was cut off.
@@ -285,6 +287,8 @@ pub struct Row {
     pub closed: bool,
     /// What the person said who decided about it while it was held.
     pub decision: Option<String>,
+    /// Of an unfinished file: the size its client has declared.
+    pub declared: Option<u64>,
     /// It was opened over an accepted or held file of so many bytes, which was not truncated.
     pub over: Option<u64>,
 }
@@ -467,6 +471,7 @@ impl Ledger {
             row.keep_raw_lane(change, &lane)?;
             row.keep_mtime(change, partial.mtime)?;
             row.keep_closed(change, partial.closed)?;
+            row.keep_declared(change, partial.declared)?;
             let detail = format!(", cut off after {} bytes", partial.bytes);
             Known::audit(change, &beginning, "interrupt", &detail)
         })
@@ -689,6 +694,7 @@ impl Ledger {
         &self,
         id: SubmissionId,
         mtime: Option<i64>,
+        declared: Option<u64>,
         path: Option<String>,
     ) -> Result<(), LedgerFault> {
         self.change(move |change| {
@@ -702,6 +708,9 @@ impl Ledger {
                 ));
             }
             row.keep_mtime(change, mtime)?;
+            if declared.is_some() {
+                row.keep_declared(change, declared)?;
+            }
             change.execute(
                 "UPDATE submissions SET path = coalesce(?2, path) WHERE seq = ?1",
                 (row.seq, path),
@@ -991,6 +1000,14 @@ impl Known {
         change.execute(
             "UPDATE submissions SET mtime = coalesce(?2, mtime) WHERE seq = ?1",
             (self.seq, mtime),
+        )?;
+        Ok(())
+    }
+
+    fn keep_declared(&self, change: &Change<'_>, declared: Option<u64>) -> Result<(), Trouble> {
+        change.execute(
+            "UPDATE submissions SET declared_bytes = ?2 WHERE seq = ?1",
+            (self.seq, declared.map(signed).transpose()?),
         )?;
         Ok(())
     }
@@ -1371,21 +1388,26 @@ mod tests {
             assert_eq!(desk.ledger.hide(id(n)).await.is_ok(), is_settled, "{state}");
             let moved = desk
                 .ledger
-                .touch(id(n), None, Some("/inbox/b".to_owned()))
+                .touch(id(n), None, None, Some("/inbox/b".to_owned()))
                 .await;
             assert_eq!(moved.is_ok(), state == State::Interrupted, "{state}");
-            desk.ledger.touch(id(n), Some(-5), None).await.unwrap();
+            desk.ledger
+                .touch(id(n), Some(-5), Some(7), None)
+                .await
+                .unwrap();
             let row = desk.ledger.submission(id(n)).await.unwrap().unwrap();
             assert_eq!((row.hidden, row.mtime), (is_settled, Some(-5)));
+            assert_eq!(row.declared, Some(7));
             assert_eq!(row.path == "/inbox/b", state == State::Interrupted);
         }
         assert!(desk.ledger.hide(id(99)).await.is_err());
-        assert!(desk.ledger.touch(id(99), None, None).await.is_err());
+        assert!(desk.ledger.touch(id(99), None, None, None).await.is_err());
     }
 
     fn row(n: u32, state: State) -> Row {
         let first = beginning(n);
         Row {
+            declared: None,
             id: first.id,
             partner: first.partner,
             feed: first.feed,

@@ -100,7 +100,7 @@ pub(super) fn keepalive(config: &SshConfig) -> Duration {
 }
 
 /// How often russh may say no: the first "none" counts as an attempt.
-pub(super) fn attempts(auth_tries: usize) -> usize {
+fn attempts(auth_tries: usize) -> usize {
     auth_tries.saturating_add(1)
 }
 

@@ -82,8 +82,8 @@ struct Services {
     metrics: Metrics,
     door: Arc<Door>,
     algorithms: Algorithms,
-    /// Rejections after which a connection gets no further try.
-    attempts: usize,
+    /// Attempts to log in that a connection has.
+    auth_tries: usize,
     /// Load balancers whose PROXY header is believed.
     proxies: Vec<IpNet>,
     banner: String,
@@ -177,7 +177,7 @@ pub async fn serve(
         metrics: settings.metrics,
         door: Arc::new(door),
         algorithms,
-        attempts: algorithms::attempts(settings.config.auth_tries),
+        auth_tries: settings.config.auth_tries,
         proxies: settings.config.proxy_protocol_from.clone(),
         banner: settings.config.banner.clone(),
         stopping: shutdown.clone(),
@@ -399,7 +399,7 @@ impl Services {
                 Offence::NoLogin
             },
         );
-        if pulse.rejections() >= self.attempts {
+        if pulse.has_used_up(self.auth_tries) {
             self.metrics.limit_reached(Limit::AuthTries);
         }
         if why.contains(socket::TOO_MUCH) {
@@ -476,7 +476,9 @@ impl Connection {
                     self.cut();
                     return "silent, and the same key goes on from another connection".to_owned();
                 }
-                Ok(()) = changed.changed() => {}
+                Ok(()) = changed.changed() => {
+                    self.pulse.pace(self.services.authority.bytes_per_sec(who));
+                }
                 _ = occasion.tick() => {
                     let now = self.pulse.beats();
                     quiet = if now == beats && !self.pulse.is_awaited() {

@@ -410,6 +410,7 @@ impl ScpDesk {
             .map_err(refusal_of)?;
         let opening = Opening {
             truncate: true,
+            create: true,
             declared_bytes: Some(bytes),
             ..Opening::default()
         };

@@ -63,6 +63,8 @@ pub(super) struct Pulse {
     denied: AtomicBool,
     /// Attempts to log in that were refused, the question for the methods included.
     rejected: AtomicUsize,
+    /// The same without that question.
+    tried: AtomicUsize,
     desks: Mutex<Vec<Weak<dyn Desk>>>,
 }
 
@@ -183,6 +185,17 @@ impl Conversation {
     fn reject(&self) -> Auth {
         self.pulse.rejected.fetch_add(1, Ordering::Relaxed);
         Auth::reject()
+    }
+
+    /// A no to a real attempt: russh counts the question for the methods as one, which not every
+    /// client asks.
+    fn refuse_try(&self) -> Result<Auth, Error> {
+        let tried = self.pulse.tried.fetch_add(1, Ordering::Relaxed) + 1;
+        let told = self.reject();
+        if tried > self.services.auth_tries {
+            return Err(Error::NotAuthenticated);
+        }
+        Ok(told)
     }
 
     fn deny(&self, user: &str, code: &str, why: &str) {
@@ -330,7 +343,7 @@ impl Handler for Conversation {
     }
 
     async fn auth_password(&mut self, _user: &str, _password: &str) -> Result<Auth, Error> {
-        Ok(self.reject())
+        self.refuse_try()
     }
 
     async fn auth_keyboard_interactive<'a>(
@@ -339,7 +352,7 @@ impl Handler for Conversation {
         _submethods: &str,
         _response: Option<Response<'a>>,
     ) -> Result<Auth, Error> {
-        Ok(self.reject())
+        self.refuse_try()
     }
 
     async fn auth_openssh_certificate(
@@ -347,7 +360,7 @@ impl Handler for Conversation {
         _user: &str,
         _certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        Ok(self.reject())
+        self.refuse_try()
     }
 
     async fn auth_publickey_offered(
@@ -355,10 +368,10 @@ impl Handler for Conversation {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        Ok(match self.judge(user, offer.public_key, offer.algorithm) {
-            Some(_) => Auth::Accept,
-            None => self.reject(),
-        })
+        match self.judge(user, offer.public_key, offer.algorithm) {
+            Some(_) => Ok(Auth::Accept),
+            None => self.refuse_try(),
+        }
     }
 
     async fn auth_publickey(
@@ -372,7 +385,7 @@ impl Handler for Conversation {
                 *proven = Some(identity);
                 Ok(Auth::Accept)
             }
-            (Phase::Unproven { .. } | Phase::Open { .. }, _) => Ok(self.reject()),
+            (Phase::Unproven { .. } | Phase::Open { .. }, _) => self.refuse_try(),
         }
     }
 
@@ -830,6 +843,7 @@ impl Pulse {
             client: OnceLock::new(),
             denied: AtomicBool::new(false),
             rejected: AtomicUsize::new(0),
+            tried: AtomicUsize::new(0),
             desks: Mutex::default(),
         }
     }
@@ -860,9 +874,14 @@ impl Pulse {
         self.client.get().map_or("", String::as_str)
     }
 
-    /// How many attempts to log in were refused.
-    pub(super) fn rejections(&self) -> usize {
-        self.rejected.load(Ordering::Relaxed)
+    /// Whether all attempts to log in were refused.
+    pub(super) fn has_used_up(&self, tries: usize) -> bool {
+        self.tried.load(Ordering::Relaxed) >= tries || self.rejected.load(Ordering::Relaxed) > tries
+    }
+
+    /// From now on `per_sec` bytes a second.
+    pub(super) fn pace(&self, per_sec: u64) {
+        self.valve.open(per_sec);
     }
 
     /// Whether the client was slowed down since this was last asked.

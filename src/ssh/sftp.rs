@@ -1049,6 +1049,7 @@ impl Turn<'_> {
                     truncate: flags.truncates(),
                     append: flags.appends(),
                     exclusive: flags.excludes(),
+                    create: flags.creates(),
                     declared_bytes: attrs.size,
                 };
                 let name = path.name().unwrap_or_default().to_owned();

@@ -873,6 +873,12 @@ impl OpenFlags {
         self.0 & 0x10 != 0
     }
 
+    /// `SSH_FXF_CREAT`
+    #[must_use]
+    pub fn creates(self) -> bool {
+        self.0 & 0x8 != 0
+    }
+
     /// `SSH_FXF_EXCL`
     #[must_use]
     pub fn excludes(self) -> bool {

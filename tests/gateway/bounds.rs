@@ -131,8 +131,18 @@ fn auth_tries() -> Verdict {
         .expect_code(255)?
         .expect_stderr("Too many authentication")?;
     count_is(&gateway, &reached("auth_tries", 1))?;
+    // One that does not ask for the methods first has three as well.
+    let mut raw = RawSsh::secured(&gateway)?;
+    raw.ask_to_log_in()?;
+    for seed in 1..=3 {
+        raw.prove("acme", &[seed; 32])?;
+        assert!(raw.receive()?.is_some(), "try {seed} was not answered");
+    }
+    raw.prove("acme", &[4; 32])?;
+    assert_eq!(raw.receive()?, None, "a fourth try was answered");
+    count_is(&gateway, &reached("auth_tries", 2))?;
     transfer(&gateway, "20261201")?;
-    count_is(&gateway, &reached("auth_tries", 1))
+    count_is(&gateway, &reached("auth_tries", 2))
 }
 
 fn who_is_there() -> Verdict {

@@ -17,6 +17,36 @@ pub(crate) const TESTS: &[Test] = &[
         append_at_the_end,
     ),
     (
+        "what would be appended to a file that was taken is refused, by every client that tries",
+        Needs::OpenSsh,
+        not_appended,
+    ),
+    (
+        "an append elsewhere than at the end loses nothing and is not accepted",
+        Needs::OpenSsh,
+        append_elsewhere,
+    ),
+    (
+        "an interrupted file that is opened and closed stays interrupted",
+        Needs::OpenSsh,
+        untouched,
+    ),
+    (
+        "a size is cut, declared, outgrown and remembered as files have it",
+        Needs::OpenSsh,
+        sizes,
+    ),
+    (
+        "a file is one transaction, whichever of its names it is sent under",
+        Needs::OpenSsh,
+        one_transaction,
+    ),
+    (
+        "a file that is not to be created has to be there",
+        Needs::OpenSsh,
+        not_created,
+    ),
+    (
         "an interrupted upload is resumed after kill -9 and a restart",
         Needs::OpenSsh,
         resumed_after_restart,
@@ -135,6 +165,226 @@ fn append_at_the_end() -> Verdict {
     gateway.wait_state("orders_20261101.csv", "delivered")?;
     let objects = gateway.objects()?;
     assert_eq!(String::from_utf8_lossy(&objects[0].1).lines().count(), 4);
+    Ok(())
+}
+
+fn not_appended() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "inbox/orders_20261121.csv";
+    let (short, long) = (orders(20), orders(21));
+    let file = gateway.local("orders_20261121.csv", &short)?;
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(0)?;
+    gateway.wait_state("orders_20261121.csv", "delivered")?;
+    let file = gateway.local("longer.csv", &long)?;
+    gateway
+        .sftp(&format!("reput {} {path}\n", file.display()))?
+        .expect_code(1)?
+        .expect_stderr("was taken already; send the whole file")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert!(sftp.open_file(&format!("/{path}"), APPEND).is_err());
+    // Nothing has become of the file that was taken.
+    let listed = gateway.sftp("ls -ln inbox\n")?.expect_code(0)?;
+    assert!(
+        listed.stdout.contains(&format!(" {} ", short.len())),
+        "{listed:?}"
+    );
+    assert_eq!(gateway.submissions()?.len(), 1);
+    gateway
+        .sftp(&format!("put {} {path}\n", file.display()))?
+        .expect_code(0)?;
+    gateway.wait_until("both objects", || Ok(gateway.objects()?.len() == 2))
+}
+
+/// A file cut off after so much of it.
+fn cut_off(gateway: &Gateway, path: &str, part: &[u8]) -> Verdict {
+    let mut sftp = RawSftp::open(gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, part)?, 0);
+    drop(sftp);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let name = name.trim_end_matches(".part");
+    gateway.wait_state(name, "interrupted")
+}
+
+fn append_elsewhere() -> Verdict {
+    let gateway = Gateway::start()?;
+    let path = "/inbox/orders_20261122.csv";
+    let text = orders(3);
+    let (first, second) = text.as_bytes().split_at(100);
+    cut_off(&gateway, path, first)?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, APPEND)?;
+    // Its client believes that there are 60 bytes.
+    assert_eq!(write(&mut sftp, &handle, 60, &text.as_bytes()[60..])?, 4);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert!(
+        status == 4 && told.contains("the file ends at 100"),
+        "{told}"
+    );
+    let handle = sftp.open_file(path, APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 100, second)?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("orders_20261122.csv", "delivered")
+}
+
+fn untouched() -> Verdict {
+    let gateway = Gateway::start()?;
+    // Whole rows and no trailer would be enough for a feed without one.
+    let text = orders(3);
+    let path = "/inbox/orders_20261123.csv";
+    cut_off(&gateway, path, text.as_bytes())?;
+    for flags in [PATCH, APPEND] {
+        let mut sftp = RawSftp::open(&gateway, &[])?;
+        let handle = sftp.open_file(path, flags)?;
+        let (status, told) = close(&mut sftp, &handle)?;
+        assert_eq!(status, 4, "{told}");
+        assert!(told.contains("it was cut off at"), "{told}");
+        drop(sftp);
+        gateway.wait_state("orders_20261123.csv", "interrupted")?;
+    }
+    // Under a partial name: still cut off, so its rename is refused.
+    let partial = "/inbox/orders_20261124.csv.part";
+    cut_off(&gateway, partial, text.as_bytes())?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(partial, PATCH)?;
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let (from, to) = (
+        string(partial.as_bytes()),
+        string(b"/inbox/orders_20261124.csv"),
+    );
+    let renamed = sftp.ask(RENAME, &[&from, &to])?;
+    assert_eq!(renamed.status()?, 4, "{renamed:?}");
+    // One that had been closed is still whole.
+    let handle = sftp.open_file(partial, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let handle = sftp.open_file(partial, PATCH)?;
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 0);
+    gateway.wait_state("orders_20261124.csv", "delivered")?;
+    assert_eq!(gateway.objects()?.len(), 1);
+    Ok(())
+}
+
+/// The attributes of a size.
+fn size_of(bytes: u64) -> Vec<u8> {
+    [&1_u32.to_be_bytes()[..], &bytes.to_be_bytes()].concat()
+}
+
+fn sizes() -> Verdict {
+    let gateway = Gateway::start()?;
+    let text = orders(3);
+    let bytes = u64::try_from(text.len())?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let path = |day: u32| format!("/inbox/orders_{day}.csv");
+    // ftruncate(0), then all of it.
+    let handle = sftp.open_file(&path(20_261_125), PUT)?;
+    assert_eq!(
+        sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?.status()?,
+        0
+    );
+    assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    // By its path while it is being sent: the right size is one, another is none.
+    for (day, says, ends) in [(20_261_126, bytes, 0), (20_261_127, bytes - 9, 4)] {
+        let handle = sftp.open_file(&path(day), PUT)?;
+        let text = text.replace("p1@", &format!("p{day}@"));
+        let more = u64::try_from(text.len())? - bytes;
+        assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+        let name = string(path(day).as_bytes());
+        let set = sftp.ask(SETSTAT, &[&name, &size_of(says + more)])?;
+        assert_eq!(set.status()?, 0, "{set:?}");
+        let (status, told) = close(&mut sftp, &handle)?;
+        assert_eq!(status, ends, "{told}");
+    }
+    // Declared, cut off, and gone on with: not forgotten.
+    let name = string(path(20_261_128).as_bytes());
+    let fields = [&name[..], &PUT.to_be_bytes(), &size_of(bytes + 50)];
+    let opened = sftp.ask(raw::OPEN, &fields)?;
+    assert_eq!(opened.kind, 102, "{opened:?}");
+    assert_eq!(
+        write(&mut sftp, &opened.body, 0, &text.as_bytes()[..90])?,
+        0
+    );
+    drop(sftp);
+    gateway.wait_state("orders_20261128.csv", "interrupted")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(&path(20_261_128), APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert!(status == 4 && told.contains("incomplete"), "{told}");
+    // By the path of a partial that waits for its rename.
+    let partial = format!("{}.part", path(20_261_129));
+    let handle = sftp.open_file(&partial, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let from = string(partial.as_bytes());
+    assert_eq!(
+        sftp.ask(SETSTAT, &[&from, &size_of(bytes + 1)])?.status()?,
+        0
+    );
+    let to = string(path(20_261_129).as_bytes());
+    let renamed = sftp.ask(RENAME, &[&from, &to])?;
+    let told = String::from_utf8_lossy(&renamed.body).into_owned();
+    assert!(
+        renamed.status()? == 4 && told.contains("incomplete"),
+        "{told}"
+    );
+    gateway.wait_until("two objects", || Ok(gateway.objects()?.len() == 2))
+}
+
+fn one_transaction() -> Verdict {
+    let gateway = Gateway::start()?;
+    let names = [
+        "/inbox/orders_20261130.csv",
+        "/inbox/orders_20261130.csv.part",
+        "/inbox/.in.orders_20261130.csv",
+        "/inbox/orders_20261130.csv.filepart",
+    ];
+    let mut first = RawSftp::open(&gateway, &[])?;
+    for sent in names {
+        let handle = first.open_file(sent, PUT)?;
+        assert_eq!(write(&mut first, &handle, 0, b"order_id,")?, 0);
+        for other in names {
+            let fields = [&string(other.as_bytes())[..], &PUT.to_be_bytes(), &[0; 4]];
+            let refused = first.ask(raw::OPEN, &fields)?;
+            let told = String::from_utf8_lossy(&refused.body).into_owned();
+            assert_eq!(refused.status()?, 3, "{sent} and {other}: {told}");
+            assert!(
+                told.contains(&format!("{sent} is being sent from")),
+                "{told}"
+            );
+        }
+        // Another file is another file.
+        let other = first.open_file("/inbox/orders_20261201.csv.part", PUT)?;
+        assert_eq!(close(&mut first, &other)?.0, 0);
+        first.ask(raw::CLOSE, &[&handle])?;
+    }
+    Ok(())
+}
+
+fn not_created() -> Verdict {
+    let gateway = Gateway::start()?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    // WRITE alone, as an editor opens what it has seen.
+    let name = string(b"/inbox/orders_20261202.csv");
+    let refused = sftp.ask(raw::OPEN, &[&name, &[0, 0, 0, 2], &[0; 4]])?;
+    assert_eq!(refused.status()?, 2, "{refused:?}");
+    // A rejection is no news any more once a good file has come, also when that is out of sight.
+    let bad = gateway.local("bad.csv", orders(2).replace("DE,", "UK,"))?;
+    let good = gateway.local("good.csv", orders(2))?;
+    let put = |file: &Path| format!("put {} inbox/orders_20261202.csv\n", file.display());
+    gateway.sftp(&put(&bad))?.expect_code(1)?;
+    gateway
+        .sftp(&(put(&good) + "rm inbox/orders_20261202.csv\n"))?
+        .expect_code(0)?;
+    let found = sftp.ask(STAT, &[&name])?;
+    let told = String::from_utf8_lossy(&found.body).into_owned();
+    assert_eq!(found.status()?, 2, "{told}");
+    assert!(!told.contains("REJECTED"), "{told}");
     Ok(())
 }
 

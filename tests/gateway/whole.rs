@@ -20,6 +20,11 @@ pub(crate) const TESTS: &[Test] = &[
         quiet_window,
     ),
     (
+        "a partial name left behind never replaces what came later, also after a restart",
+        Needs::OpenSsh,
+        left_behind,
+    ),
+    (
         "a feed that wants a size takes what scp sends and what is renamed, and refuses a plain put",
         Needs::OpenSsh,
         size_wanted,
@@ -140,6 +145,75 @@ fn quiet_window() -> Verdict {
     assert_eq!(sending.ask(raw::CLOSE, &[&handle])?.status()?, 0);
     gateway.wait_state("orders_20261203.csv", "delivered")?;
     delivered(&gateway, 2)
+}
+
+fn left_behind() -> Verdict {
+    let mut gateway = feed_with("quiet_window = \"2s\"")?;
+    let (old, new) = (orders(3), orders(4));
+    let old = gateway.local("old.csv", old)?;
+    let new = gateway.local("new.csv", new)?;
+    let name = "inbox/orders_20261201.csv";
+    // A client that could not rename, and sent it again directly.
+    gateway
+        .sftp(&format!(
+            "put {} {name}.part\nput {} {name}\n",
+            old.display(),
+            new.display()
+        ))?
+        .expect_code(0)?;
+    gateway.wait_state("orders_20261201.csv", "delivered")?;
+    // One that can be resumed under its final name is not given up for it.
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file("/inbox/orders_20261202.csv", PUT)?;
+    sftp.ask(raw::WRITE, &[&handle, &[0; 8], &string(b"order_id,")])?;
+    drop(sftp);
+    gateway.wait_state("orders_20261202.csv", "interrupted")?;
+    gateway
+        .sftp(&format!(
+            "put {} inbox/orders_20261202.csv.part\n",
+            old.display()
+        ))?
+        .expect_code(0)?;
+    // A third is whole and alone, across a restart.
+    gateway
+        .sftp(&format!(
+            "put {} inbox/orders_20261203.csv.part\n",
+            old.display()
+        ))?
+        .expect_code(0)?;
+    gateway.stop()?;
+    gateway.serve()?;
+    gateway.wait_state("orders_20261203.csv", "delivered")?;
+    let objects = gateway.objects()?;
+    let rows: Vec<usize> = objects
+        .iter()
+        .map(|(_, object)| String::from_utf8_lossy(object).lines().count() - 1)
+        .collect();
+    assert_eq!(objects.len(), 2, "{rows:?}");
+    let state = |path: &str| -> Result<String, Failed> {
+        let items = gateway.submissions()?;
+        let found = items.iter().find(|item| item["path"] == path);
+        Ok(found.ok_or("not listed")?["state"].to_string())
+    };
+    for path in [
+        "/inbox/orders_20261201.csv.part",
+        "/inbox/orders_20261202.csv.part",
+        "/inbox/orders_20261202.csv",
+    ] {
+        assert_eq!(state(path)?, "\"interrupted\"", "{path}");
+    }
+    // Its key is gone: what it has left is not taken for its own.
+    gateway
+        .sftp(&format!(
+            "put {} inbox/orders_20261204.csv.part\n",
+            old.display()
+        ))?
+        .expect_code(0)?;
+    fs::write(gateway.home().join("partners/acme.pub"), "# none\n")?;
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(state("/inbox/orders_20261204.csv.part")?, "\"interrupted\"");
+    assert_eq!(gateway.objects()?.len(), 2);
+    Ok(())
 }
 
 fn size_wanted() -> Verdict {
