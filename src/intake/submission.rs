@@ -67,8 +67,7 @@ pub(super) struct Receiving {
     pub(super) begun: bool,
     /// What it takes of the spool's quota.
     pub(super) share: Share,
-    /// Every WRITE goes to the end, whatever its offset says.
-    append: bool,
+    append: Append,
     pub(super) refusal: Option<Refusal>,
     spoiled: bool,
     /// Bytes of an earlier, interrupted upload that the first write decides about.
@@ -77,6 +76,17 @@ pub(super) struct Receiving {
     was_closed: bool,
     woken_at: u64,
     pub(super) file: Arc<LiveFile>,
+}
+
+/// Whether every WRITE goes to the end, and where its client counts from.
+#[derive(Clone, Copy)]
+enum Append {
+    /// This place in the file.
+    From(u64),
+    /// Its first WRITE will show it.
+    FromSomewhere,
+    /// Offsets mean what they say.
+    No,
 }
 
 /// An unfinished file, on its way into the ledger.
@@ -180,7 +190,9 @@ impl Intake {
             None => self.begin(&permit, origin, hold, file).await?,
         };
         receiving.promised_bytes = opening.declared_bytes;
-        receiving.append = opening.append;
+        if opening.append {
+            receiving.append = Append::FromSomewhere;
+        }
         // What goes on keeps what it was begun over.
         receiving.beginning.over = over.or(receiving.beginning.over);
         // A declared size is taken at once; somebody else may have been quicker.
@@ -301,7 +313,7 @@ impl Intake {
         Ok(Receiving {
             intake: self.clone(),
             share,
-            append: false,
+            append: Append::No,
             hold,
             beginning,
             policy: permit.policy().clone(),
@@ -666,14 +678,7 @@ impl Receiving {
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
         }
-        if self.append && offset != 0 && offset != self.raw.end() {
-            // Its client believes the file to be of another length: bytes would be lost, or twice.
-            let end = self.raw.end();
-            let text =
-                format!("the file ends at {end}, not at {offset}; look again and go on there");
-            return Err(self.spoil(Refusal::new(RefusalKind::Failure, text)));
-        }
-        let offset = if self.append { self.raw.end() } else { offset };
+        let offset = self.place(offset, data.len())?;
         let end = u64::try_from(data.len())
             .ok()
             .and_then(|len| offset.checked_add(len));
@@ -717,6 +722,27 @@ impl Receiving {
         self.file.set_bytes(end.max(self.file.bytes()));
         self.keep_up();
         Ok(())
+    }
+
+    /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file or
+    /// from the end it has found (asyncssh), and has not lost count.
+    fn place(&mut self, offset: u64, bytes: usize) -> Result<u64, Refusal> {
+        let end = self.raw.end();
+        let base = match self.append {
+            Append::No => return Ok(offset),
+            Append::From(base) => base,
+            Append::FromSomewhere if offset == 0 => end,
+            Append::FromSomewhere => 0,
+        };
+        if bytes > 0 {
+            self.append = Append::From(base);
+        }
+        if offset.checked_add(base) == Some(end) {
+            return Ok(end);
+        }
+        // Its client believes the file to be of another length: bytes would be lost, or twice.
+        let text = format!("the file ends at {end}, not at {offset}; look again and go on there");
+        Err(self.spoil(Refusal::new(RefusalKind::Failure, text)))
     }
 
     /// The size the client has declared: before it sent, or since.

@@ -12,7 +12,7 @@ use crate::{Needs, Test, preauth};
 
 pub(crate) const TESTS: &[Test] = &[
     (
-        "an append goes to the end whatever its offset says",
+        "an append goes to the end, counted from there or from the start",
         Needs::OpenSsh,
         append_at_the_end,
     ),
@@ -155,11 +155,13 @@ fn append_at_the_end() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 0, first)?, 0);
     drop(sftp);
     gateway.wait_state("orders_20261101.csv", "interrupted")?;
-    // asyncssh appends with offset 0: the server is to know where the end is.
+    // asyncssh counts from the end it finds: the server is to know where that is.
     let mut sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, APPEND)?;
+    let mut offset = 0;
     for piece in second.chunks(40) {
-        assert_eq!(write(&mut sftp, &handle, 0, piece)?, 0);
+        assert_eq!(write(&mut sftp, &handle, offset, piece)?, 0);
+        offset += u64::try_from(piece.len())?;
     }
     assert_eq!(close(&mut sftp, &handle)?.0, 0);
     gateway.wait_state("orders_20261101.csv", "delivered")?;
