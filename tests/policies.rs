@@ -558,6 +558,73 @@ fn encodings_that_cannot_be_told_apart_are_refused_together() {
 }
 
 #[test]
+fn columns_at_fixed_places_say_where_they_stand() {
+    let fixed = |columns: &str, format: &str| {
+        let text = format!(
+            "version = 1\n[partner]\nid = \"acme\"\nname = \"ACME\"\n[[feed]]\nid = \"stock\"\n\
+             match = 'stock\\.txt'\nstore = \"lake\"\nkey = \"a/{{submission}}.csv\"\n\
+             format = {{ type = \"fixed\"{format} }}\n[feed.schema]\ncolumns = [\n{columns}\n]\n"
+        );
+        let mistakes = mistakes_of(&text);
+        mistakes
+            .iter()
+            .map(|mistake| (mistake.code.to_owned(), mistake.message.clone()))
+            .collect::<Vec<_>>()
+    };
+    let two = "{ name = \"a\", type = \"string\", width = 4 },\n\
+               { name = \"b\", type = \"string\", start = 7, width = 3 },";
+    assert_eq!(fixed(two, ""), []);
+    assert_eq!(fixed(two, ", length = 9"), []);
+    for (columns, format, code, says) in [
+        (
+            two,
+            ", length = 8",
+            "policy.conflict",
+            "take 9 characters, a line has 8",
+        ),
+        (
+            two,
+            ", delimiter = \";\"",
+            "policy.conflict",
+            "need no marks",
+        ),
+        (
+            "{ name = \"a\", type = \"string\" },",
+            "",
+            "policy.missing-key",
+            "needs its `width`",
+        ),
+        (
+            "{ name = \"a\", type = \"string\", width = 4 },\n\
+             { name = \"b\", type = \"string\", start = 4, width = 3 },",
+            "",
+            "policy.conflict",
+            "ends with character 4",
+        ),
+        (
+            "{ name = \"a\", type = \"string\", width = 2000000 },",
+            "",
+            "policy.bounds",
+            "over the limit of a record",
+        ),
+    ] {
+        let found = fixed(columns, format);
+        assert!(
+            found
+                .iter()
+                .any(|(of, told)| of == code && told.contains(says)),
+            "{columns}: {found:?}"
+        );
+    }
+    check(
+        "type = \"boolean\"",
+        "type = \"boolean\", width = @@3",
+        "policy.conflict",
+        "remove it",
+    );
+}
+
+#[test]
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");

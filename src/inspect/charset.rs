@@ -304,9 +304,13 @@ impl Decoder {
             .extend_from_slice(piece.get(tail..).unwrap_or_default());
         table.push(text.as_bytes(), report, out)?;
         decoded.map_err(|fault| {
+            // Where ISO 8859-1 has controls, Windows has the letters people mean.
+            let is_windows = !matches!(fault.byte, 0x81 | 0x8d | 0x8f | 0x90 | 0x9d);
             let hint = match (fault.is_cut, self.encoding) {
                 (true, _) => Some("the file ends inside a character"),
-                (false, Encoding::Older("iso-8859-1")) => encoding::hint(fault.byte),
+                (false, Encoding::Older("iso-8859-1")) if is_windows => {
+                    Some("looks like Windows-1252")
+                }
                 (false, _) => None,
             };
             table.refuse_byte(&self.encoding.title(), fault.byte, hint, report)

@@ -3,8 +3,16 @@
 //! Nothing is replaced or repaired. A sequence cut by the end of a piece is no fault until the
 //! end of the file.
 
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::DecoderResult;
+
+use crate::policy::contract::Encoding;
+
 /// The byte order mark in UTF-8.
 pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Bytes beyond ASCII from which on text can be told from text of another encoding.
+const FOREIGN_BYTES_MIN: usize = 8;
 
 /// How far bytes are UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,13 +45,34 @@ pub(crate) fn prefix(bytes: &[u8]) -> Prefix {
     }
 }
 
-/// What a file with this faulty byte probably is.
-pub(crate) fn hint(byte: u8) -> Option<&'static str> {
-    // The five bytes Windows-1252 leaves undefined (WHATWG encoding, index-windows-1252).
-    match byte {
-        0x81 | 0x8d | 0x8f | 0x90 | 0x9d | 0..=0x7f => None,
-        _ => Some("looks like Windows-1252"),
+/// What text is that has these bytes where it is not UTF-8: the first ones from its first fault on.
+/// `None`: nothing that could be said of them.
+pub(crate) fn looks_like(sample: &[u8]) -> Option<String> {
+    let foreign = sample.iter().filter(|byte| !byte.is_ascii()).count();
+    let guess = if foreign < FOREIGN_BYTES_MIN {
+        // Too few for a guess: what most files are that are not UTF-8.
+        encoding_rs::WINDOWS_1252
+    } else {
+        let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
+        detector.feed(sample, true);
+        detector.guess(None, Utf8Detection::Deny)
+    };
+    let mut text = String::with_capacity(guess.new_decoder().max_utf8_buffer_length(sample.len())?);
+    // The last character may be cut off.
+    let (result, _) = guess
+        .new_decoder_without_bom_handling()
+        .decode_to_string_without_replacement(sample, &mut text, false);
+    let is_control = |c: char| ('\u{80}'..='\u{9f}').contains(&c);
+    if result != DecoderResult::InputEmpty || text.contains(is_control) {
+        return None;
     }
+    // GBK is the part of GB18030 that files have; policies know the whole by its name.
+    let name = match guess.name() {
+        "GBK" => "gb18030".to_owned(),
+        name => name.to_ascii_lowercase(),
+    };
+    let known = Encoding::all().find(|one| one.name() == name)?;
+    Some(format!("looks like {}", known.title()))
 }
 
 #[cfg(test)]
@@ -74,9 +103,40 @@ mod tests {
     }
 
     #[test]
-    fn bytes_windows_1252_knows_are_hinted_at() {
-        assert_eq!(hint(0xe4), Some("looks like Windows-1252"));
-        assert_eq!(hint(0x80), Some("looks like Windows-1252"));
-        assert_eq!(hint(0x81), None);
+    fn text_of_another_encoding_is_known_by_what_it_says() {
+        let check = |encoding: &'static encoding_rs::Encoding, text: &str, title: &str| {
+            let (bytes, _, _) = encoding.encode(text);
+            let at = match prefix(&bytes) {
+                Prefix::Faulty { valid, .. } => valid,
+                Prefix::Valid(_) => panic!("{text} is UTF-8"),
+            };
+            let told = looks_like(&bytes[at..]);
+            assert_eq!(told, Some(format!("looks like {title}")), "{text}");
+        };
+        check(
+            encoding_rs::WINDOWS_1252,
+            "M\u{fc}ller;Stra\u{df}e;10 \u{20ac};K\u{f6}ln;T\u{fc}r;L\u{e4}nge;\u{e4}hnlich;gr\u{f6}\u{df}er",
+            "Windows-1252",
+        );
+        check(
+            encoding_rs::SHIFT_JIS,
+            "\u{53d7}\u{6ce8},\u{6771}\u{4eac}\u{90fd},\u{30c6}\u{30b9}\u{30c8}",
+            "Shift_JIS",
+        );
+        check(
+            encoding_rs::WINDOWS_1251,
+            "\u{417}\u{430}\u{43a}\u{430}\u{437};\u{41c}\u{43e}\u{441}\u{43a}\u{432}\u{430}",
+            "Windows-1251",
+        );
+        check(
+            encoding_rs::EUC_KR,
+            "\u{c8fc}\u{bb38},\u{c11c}\u{c6b8},\u{d14c}\u{c2a4}\u{d2b8}",
+            "EUC-KR",
+        );
+        assert_eq!(looks_like(&[0x81]), None);
+        assert_eq!(
+            looks_like(b"\xe4"),
+            Some("looks like Windows-1252".to_owned())
+        );
     }
 }

@@ -67,10 +67,16 @@ impl Envelope {
         keys: &TokenKeys,
         seed: [u8; 16],
     ) -> Result<Self, TokenFault> {
-        let format = match contract.format {
+        let format = match &contract.format {
             Format::Opaque => return Ok(Self::Opaque(0)),
-            Format::Csv(dialect) => RowFormat::Csv(dialect),
-            Format::Json(shape) => RowFormat::Json(shape),
+            Format::Csv(dialect) => RowFormat::Csv(*dialect),
+            Format::Fixed(shape) => RowFormat::Fixed(shape.clone()),
+            Format::Json(shape) => RowFormat::Json(*shape),
+        };
+        let text = match format {
+            RowFormat::Csv(_) => "CSV text",
+            RowFormat::Fixed(_) => "text",
+            RowFormat::Json(_) => "JSON text",
         };
         // Without rules no column is known, so that every file is refused.
         let schema = contract.schema.clone().unwrap_or_else(no_columns);
@@ -99,10 +105,7 @@ impl Envelope {
             contents: Contents {
                 head: Some(Vec::new()),
                 wanted: None,
-                text: match format {
-                    RowFormat::Csv(_) => "CSV text",
-                    RowFormat::Json(_) => "JSON text",
-                },
+                text,
                 charset: Charset::new(&contract.encoding, contract.bom),
                 table: Table::new(rules, tokenizers, seed),
             },

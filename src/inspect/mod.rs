@@ -15,6 +15,7 @@ mod dates;
 mod encode;
 mod encoding;
 mod envelope;
+mod fixed;
 mod formats;
 mod json;
 mod judge;

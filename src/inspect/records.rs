@@ -63,6 +63,11 @@ pub(crate) struct Mark {
 pub(crate) enum MarkKind {
     /// NUL, another C0 control, DEL or a C1 control; TAB is none, CR and LF not in quotes.
     Control,
+    /// A line of another length than its columns take, in characters.
+    Length {
+        /// How long it should be.
+        wanted: u32,
+    },
     /// Something follows an object on its line.
     JsonBehind,
     /// Text that is not JSON.

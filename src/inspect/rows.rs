@@ -1234,8 +1234,18 @@ pub(crate) fn note_mark(
     column: Option<(&str, Sight)>,
     report: &mut Report,
 ) -> usize {
+    let is_of_line = matches!(mark.kind, MarkKind::Length { .. });
+    let column = column.filter(|_| !is_of_line);
     let (code, rule) = match mark.kind {
         MarkKind::Control => (Code::ControlCharacters, "no control characters"),
+        MarkKind::Length { wanted } => {
+            let code = if length_of(text, record) < wanted {
+                Code::MissingCell
+            } else {
+                Code::ExtraCell
+            };
+            (code, "every line as long as its columns")
+        }
         MarkKind::JsonBehind | MarkKind::JsonBroken | MarkKind::JsonNoObject => {
             (Code::FormatError, "one JSON object (RFC 8259) a line")
         }
@@ -1263,6 +1273,9 @@ pub(crate) fn note_mark(
             MarkKind::LoneCr => "CR without LF".to_owned(),
             MarkKind::Control if character == 0 => "a NUL byte".to_owned(),
             MarkKind::Control => format!("control character U+{character:04X}"),
+            MarkKind::Length { wanted } => {
+                format!("{} characters, {wanted} expected", length_of(text, record))
+            }
             MarkKind::JsonBehind => "something follows the object".to_owned(),
             MarkKind::JsonBroken => "no JSON from here on".to_owned(),
             MarkKind::JsonExtraKey => format!("{} is new", key_shown(rest)),
@@ -1291,6 +1304,12 @@ pub(crate) fn note_mark(
         (None, sample)
     };
     report.note(code, column.map(|(name, _)| name), rule, make)
+}
+
+/// Characters of a record.
+fn length_of(text: Text<'_>, record: &Record) -> u32 {
+    let line = text.buffer.get(record.span()).unwrap_or_default();
+    u32::try_from(line.chars().count()).unwrap_or(u32::MAX)
 }
 
 /// The key whose quote `rest` begins with. One that is no name may be a value: its shape only.

@@ -15,6 +15,7 @@ use std::ops::Range;
 use crate::inspect::charset::Width;
 use crate::inspect::csv::{ScanFault, ScanFaultKind, Scanner};
 use crate::inspect::encoding::{self, Prefix};
+use crate::inspect::fixed::FixedScanner;
 use crate::inspect::json::JsonScanner;
 use crate::inspect::records::{Bounds, Index, MarkKind, Unfinished};
 use crate::inspect::report::{Refused, Report, Sample};
@@ -23,7 +24,7 @@ use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
 use crate::policy::contract::{
-    Bom, Dialect, Header, JsonShape, Newline, OnFinding, OutputFormat, Schema, Trailer,
+    Bom, Dialect, FixedShape, Header, JsonShape, Newline, OnFinding, OutputFormat, Schema, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::limits;
@@ -75,19 +76,21 @@ pub(crate) struct TableRules {
 }
 
 /// How a file of rows is written.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum RowFormat {
     Csv(Dialect),
+    Fixed(FixedShape),
     Json(JsonShape),
 }
 
 /// What finds the records of a format.
 enum Scan {
     Csv(Scanner),
+    Fixed(FixedScanner),
     Json(Box<JsonScanner>),
 }
 
-/// The dialect of CSV made from JSON.
+/// The dialect of CSV made from another format.
 const PLAIN: Dialect = Dialect {
     delimiter: b',',
     quote: b'"',
@@ -110,6 +113,7 @@ impl Scan {
     fn scan(&mut self, bytes: &[u8], index: &mut Index) -> Result<(), ScanFault> {
         match self {
             Self::Csv(scanner) => scanner.scan(bytes, index),
+            Self::Fixed(scanner) => scanner.scan(bytes, index),
             Self::Json(scanner) => scanner.scan(bytes, index),
         }
     }
@@ -117,6 +121,7 @@ impl Scan {
     fn end(&mut self, bytes: &[u8], index: &mut Index) -> Result<(), ScanFault> {
         match self {
             Self::Csv(scanner) => scanner.end(index),
+            Self::Fixed(scanner) => scanner.end(bytes, index),
             Self::Json(scanner) => scanner.end(bytes, index),
         }
     }
@@ -124,6 +129,7 @@ impl Scan {
     fn shift(&mut self, bytes: usize, index: &Index) {
         match self {
             Self::Csv(scanner) => scanner.shift(bytes, index),
+            Self::Fixed(scanner) => scanner.shift(bytes, index),
             Self::Json(scanner) => scanner.shift(bytes, index),
         }
     }
@@ -131,6 +137,7 @@ impl Scan {
     fn unfinished(&self) -> Unfinished {
         match self {
             Self::Csv(scanner) => scanner.unfinished(),
+            Self::Fixed(scanner) => scanner.unfinished(),
             Self::Json(scanner) => scanner.unfinished(),
         }
     }
@@ -138,6 +145,7 @@ impl Scan {
     fn line(&self) -> u64 {
         match self {
             Self::Csv(scanner) => scanner.line(),
+            Self::Fixed(scanner) => scanner.line(),
             Self::Json(scanner) => scanner.line(),
         }
     }
@@ -146,7 +154,7 @@ impl Scan {
     fn column(&self, index: &Index) -> Option<usize> {
         match self {
             Self::Csv(scanner) => Some(scanner.column(index)),
-            Self::Json(_) => None,
+            Self::Fixed(_) | Self::Json(_) => None,
         }
     }
 }
@@ -173,7 +181,9 @@ impl Table {
             record_bytes_max: schema.record_bytes_max,
             columns_max: schema.columns_max,
         };
+        let owes_labels = !matches!(format, RowFormat::Csv(_)) || output != OutputFormat::Csv;
         let (scanner, dialect) = match format {
+            RowFormat::Fixed(shape) => (Scan::Fixed(FixedScanner::new(shape, bounds)), PLAIN),
             RowFormat::Csv(dialect) => (Scan::Csv(Scanner::new(dialect, bounds)), dialect),
             RowFormat::Json(shape) => {
                 let scanner = JsonScanner::new(shape, &schema, bounds);
@@ -182,7 +192,7 @@ impl Table {
         };
         let mut table = Self {
             scanner,
-            owes_labels: matches!(format, RowFormat::Json(_)) || output != OutputFormat::Csv,
+            owes_labels,
             schema,
             dialect,
             output,
@@ -241,7 +251,7 @@ impl Table {
         for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
             self.buffer.extend_from_slice(piece);
             if self.begin(Rest::Open, report)? {
-                self.inspect(report, out)?;
+                self.inspect(Rest::Open, report, out)?;
             }
         }
         Ok(())
@@ -253,14 +263,14 @@ impl Table {
     /// [`Refused`] as for [`Table::push`].
     pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
         self.begin(Rest::End, report)?;
-        self.inspect(report, out)?;
+        self.inspect(Rest::End, report, out)?;
         if let Some(&byte) = self.buffer.get(self.valid) {
             let hint = if self.buffer.len() - self.valid == 1 {
-                encoding::hint(byte)
+                encoding::looks_like(&[byte])
             } else {
-                Some("the file ends inside a character")
+                Some("the file ends inside a character".to_owned())
             };
-            return Err(self.not_utf8(byte, hint, report));
+            return Err(self.not_utf8(byte, hint.as_deref(), report));
         }
         let valid = self.buffer.get(..self.valid).unwrap_or_default();
         if let Err(fault) = self.scanner.end(valid, &mut self.index) {
@@ -313,7 +323,12 @@ impl Table {
     }
 
     /// Looks at everything in the buffer that has not been looked at.
-    fn inspect(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn inspect(
+        &mut self,
+        rest: Rest,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
         let fresh = self.buffer.get(self.valid..).unwrap_or_default();
         let faulty = match encoding::prefix(fresh) {
             Prefix::Valid(count) => {
@@ -332,7 +347,13 @@ impl Table {
             return Err(self.structure(fault, report));
         }
         if let Some(byte) = faulty {
-            return Err(self.not_utf8(byte, encoding::hint(byte), report));
+            // What follows tells what the file is, wherever pieces were cut.
+            let behind = self.buffer.get(self.valid..).unwrap_or_default();
+            let sample = behind.get(..limits::ENCODING_SAMPLE_BYTES);
+            if sample.is_some() || rest == Rest::End {
+                let hint = encoding::looks_like(sample.unwrap_or(behind));
+                return Err(self.not_utf8(byte, hint.as_deref(), report));
+            }
         }
         self.forget();
         Ok(())
@@ -450,7 +471,9 @@ impl Table {
             width: self.width,
             index: &self.index,
         };
-        for mark in self.index.marks(record) {
+        let marks = self.index.marks(record).iter();
+        // The trailer may be as long as it likes.
+        for mark in marks.filter(|mark| !matches!(mark.kind, MarkKind::Length { .. })) {
             rows::note_mark(text, record, None, *mark, None, report);
         }
         if record.is_mixed {

@@ -18,6 +18,7 @@ use crate::policy::contract::{
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
+use crate::terms::limits;
 use crate::terms::secret::Secret;
 use crate::tokens::DomainKey;
 
@@ -714,12 +715,20 @@ fn the_first_bad_byte_is_named_exactly() {
             "byte 0xFC at line 4 is not UTF-8 (in note)",
         )],
     );
-    assert!(outcome.fatal.is_some());
     assert_eq!(sample(&outcome, 0).byte, Some(at));
     assert_eq!(
         outcome.report.findings[0].hint.as_deref(),
         Some("looks like Windows-1252")
     );
+    // It refuses the file while that arrives, once enough of it is there to tell what it is.
+    let mut long = file.clone();
+    long.extend(b"y,,,,\n".repeat(limits::ENCODING_SAMPLE_BYTES));
+    let early = inspect(&Arc::new(orders()), [&long[..]]);
+    assert_eq!(
+        early.fatal.map(|fatal| fatal.code),
+        Some(Code::EncodingError)
+    );
+    assert_eq!(early.report.bytes_inspected, at);
     assert_eq!(outcome.report.rows, 1);
     assert_eq!(outcome.report.bytes_inspected, at);
     // A character cut by the end of the file is only then a fault.

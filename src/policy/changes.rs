@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 
 use crate::policy::contract::{
-    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, Format, Formulas, JsonShape, Keep,
-    Kind, MissingColumns, OnFinding, Scan, Schema, TextFormat, TokenKind, TokenRule,
+    Bom, Bound, Column, Contract, ExtraColumns, FieldsMatch, FixedShape, Format, Formulas,
+    JsonShape, Keep, Kind, MissingColumns, OnFinding, Scan, Schema, TextFormat, TokenKind,
+    TokenRule,
 };
 use crate::policy::feed::{Feed, Folders, Legacy, Outbox, Policy};
 use crate::policy::text::{human_size, human_time};
@@ -380,6 +381,16 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
                 word,
             );
         }
+        (Format::Fixed(before), Format::Fixed(after)) => {
+            let shown = |shape: &FixedShape| {
+                let places = shape.places.iter();
+                let places: Vec<String> = places
+                    .map(|(start, width)| format!("{}+{width}", start + 1))
+                    .collect();
+                format!("{} of {}", places.join(" "), shape.length)
+            };
+            lines.value("places", before, after, Effect::Breaking, shown);
+        }
         (Format::Opaque, Format::Opaque) => {}
         (before, after) => {
             let (before, after) = (format_word(before), format_word(after));
@@ -404,6 +415,7 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
 fn format_word(format: &Format) -> &'static str {
     match format {
         Format::Csv(_) => "csv",
+        Format::Fixed(_) => "fixed",
         Format::Json(JsonShape::Array) => "json",
         Format::Json(JsonShape::Lines) => "ndjson",
         Format::Opaque => "opaque",

@@ -62,6 +62,8 @@ pub(crate) const COLUMN_KEYS: Keys = Keys {
         "token",
         "scan",
         "on_match",
+        "start",
+        "width",
     ],
     later: &[],
 };
@@ -105,6 +107,18 @@ pub(crate) struct Outline {
     pub(crate) schema: Option<Schema>,
     /// Names of all columns, with their kind where it is known.
     pub(crate) names: Vec<(String, Option<Kind>)>,
+    /// Where they stand in a line, as far as they say so.
+    pub(crate) places: Vec<Place>,
+}
+
+/// Where a column says it stands in a line.
+pub(crate) struct Place {
+    /// Of its first character, from 1.
+    pub(crate) start: Option<Spanned<u64>>,
+    /// Characters.
+    pub(crate) width: Option<Spanned<u64>>,
+    /// The column.
+    pub(crate) column: Span,
 }
 
 /// One column as far as it could be read.
@@ -115,6 +129,7 @@ struct Draft {
     column: Column,
     values: Vec<Spanned<String>>,
     token: Option<Span>,
+    place: Place,
 }
 
 /// Reads `[feed.schema]` of a feed of rows.
@@ -157,8 +172,14 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
         })
         .collect();
     let rules = row_rules(table, &names, notes);
+    let mut places = Vec::new();
+    let mut columns = Vec::new();
+    for draft in drafts {
+        places.push(draft.place);
+        columns.push(draft.column);
+    }
     let schema = (notes.errors() == before).then(|| Schema {
-        columns: drafts.into_iter().map(|draft| draft.column).collect(),
+        columns,
         fields_match: fields_match.map_or(FieldsMatch::Equal, Spanned::into_inner),
         header_match,
         extra_columns: extra_columns.map_or(ExtraColumns::Reject, Spanned::into_inner),
@@ -173,7 +194,11 @@ pub(crate) fn schema(table: &Table<'_>, header: Header, notes: &mut Notes<'_>) -
         formulas: formulas.map_or(Formulas::Allow, Spanned::into_inner),
         rules,
     });
-    Outline { schema, names }
+    Outline {
+        schema,
+        names,
+        places,
+    }
 }
 
 /// Notes the token columns of a feed whose files are never opened.
@@ -687,6 +712,7 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
         token,
         scan: scanned,
     };
+    let place = place_of(&table, notes);
     note_impossible_values(&column, &values, notes);
     warn_small_domain(&column, token_span.as_ref(), notes);
     Draft {
@@ -696,6 +722,16 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
         column,
         values,
         token: token_span,
+        place,
+    }
+}
+
+fn place_of(table: &Table<'_>, notes: &mut Notes<'_>) -> Place {
+    let most = limits::RECORD_BYTES_CEILING;
+    Place {
+        start: table.count("start", 1..=most, notes),
+        width: table.count("width", 1..=most, notes),
+        column: table.span(),
     }
 }
 

@@ -11,10 +11,10 @@ use regex::Regex;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::policy::columns::{self, Outline};
+use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
-    Bom, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch, Format, Header,
-    JsonShape, Kind, Newline, OnFinding, OutputFormat, Schema, Trailer,
+    Bom, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch, FixedShape, Format,
+    Header, JsonShape, Kind, MissingColumns, Newline, OnFinding, OutputFormat, Schema, Trailer,
 };
 use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
@@ -106,6 +106,7 @@ const FORMAT_KEYS: Keys = Keys {
         "header",
         "newline",
         "strict_quotes",
+        "length",
     ],
     later: &[],
 };
@@ -790,9 +791,14 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
     let compression = table.words("compression", COMPRESSIONS, &[], notes);
     let ratio = table.count("max_ratio", 1..=1_000_000, notes);
     let output_max = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
-    let format = format(table, notes);
+    let mut format = format(table, notes);
     let output = output(table, format.as_ref(), notes);
-    let (schema, trailer) = match &format {
+    let (schema, trailer) = match &mut format {
+        Some(Format::Fixed(shape)) => {
+            let (schema, trailer) = rows_at(table, shape, notes);
+            note_rules_of_fixed(table, schema.as_ref(), notes);
+            (schema, trailer)
+        }
         Some(Format::Csv(dialect)) => rows(table, dialect.header, notes),
         Some(Format::Json(_)) => {
             let (schema, trailer) = rows(table, Header::Present, notes);
@@ -853,6 +859,7 @@ fn encodings(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Vec<Encoding>> 
 fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     #[derive(Clone, Copy)]
     enum Shape {
+        Fixed,
         Json(JsonShape),
         Opaque,
         Separated(u8),
@@ -862,9 +869,10 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
         ("tsv", Shape::Separated(b'\t')),
         ("ndjson", Shape::Json(JsonShape::Lines)),
         ("json", Shape::Json(JsonShape::Array)),
+        ("fixed", Shape::Fixed),
         ("opaque", Shape::Opaque),
     ];
-    const LATER: &[&str] = &["fixed", "parquet", "avro", "arrow", "orc", "xlsx", "xml"];
+    const LATER: &[&str] = &["parquet", "avro", "arrow", "orc", "xlsx", "xml"];
     const NEWLINES: &[(&str, Newline)] = &[
         ("any", Newline::Any),
         ("lf", Newline::Lf),
@@ -887,9 +895,17 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
         Shape::Separated(usual) => (usual, None),
         Shape::Json(json) => (b',', Some((Format::Json(json), "JSON has its own marks"))),
         Shape::Opaque => (b',', Some((Format::Opaque, "opaque files are not opened"))),
+        Shape::Fixed => return Some(fixed(&table, notes)),
     };
     if let Some((format, why)) = other {
-        for key in ["delimiter", "quote", "header", "newline", "strict_quotes"] {
+        for key in [
+            "delimiter",
+            "quote",
+            "header",
+            "newline",
+            "strict_quotes",
+            "length",
+        ] {
             if let Some(span) = table.key_span(key) {
                 notes
                     .error(
@@ -935,6 +951,113 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     }))
 }
 
+/// Columns at fixed places; where they are, the schema says.
+fn fixed(table: &Table<'_>, notes: &mut Notes<'_>) -> Format {
+    const NEWLINES: &[(&str, Option<Newline>)] = &[
+        ("any", Some(Newline::Any)),
+        ("lf", Some(Newline::Lf)),
+        ("crlf", Some(Newline::Crlf)),
+        ("none", None),
+    ];
+    for key in ["delimiter", "quote", "header", "strict_quotes"] {
+        if let Some(span) = table.key_span(key) {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &span,
+                    format!("columns at fixed places need no marks, so `{key}` says nothing"),
+                )
+                .under("remove it");
+        }
+    }
+    let length = table.count("length", 1..=limits::RECORD_BYTES_CEILING, notes);
+    let newline = table.word("newline", NEWLINES, &[], notes);
+    Format::Fixed(FixedShape {
+        places: Vec::new(),
+        length: length.map_or(0, |length| {
+            usize::try_from(length.into_inner()).unwrap_or(usize::MAX)
+        }),
+        newline: newline.map_or(Some(Newline::Any), Spanned::into_inner),
+    })
+}
+
+/// Where the columns of a schema stand: each behind the one before it, unless it says where.
+fn lay_out(shape: &mut FixedShape, places: &[Place], schema: &Table<'_>, notes: &mut Notes<'_>) {
+    let mut end = 0_u64;
+    for place in places {
+        let Some(width) = &place.width else {
+            notes
+                .error(
+                    codes::POLICY_MISSING_KEY,
+                    &place.column,
+                    "a column at a fixed place needs its `width`",
+                )
+                .under("as in width = 10, in characters");
+            continue;
+        };
+        let start = place
+            .start
+            .as_ref()
+            .map_or(end, |start| start.get_ref() - 1);
+        if start < end {
+            let span = place
+                .start
+                .as_ref()
+                .map_or(place.column.clone(), Spanned::span);
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &span,
+                    format!("the column before it ends with character {end}"),
+                )
+                .under("columns stand in the order of the line and do not overlap");
+        }
+        let number = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+        shape.places.push((number(start), number(*width.get_ref())));
+        end = start + width.get_ref();
+    }
+    let end = usize::try_from(end).unwrap_or(usize::MAX);
+    if shape.length == 0 {
+        shape.length = end;
+    } else if shape.length < end {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &schema.span(),
+                format!(
+                    "the columns take {end} characters, a line has {}",
+                    shape.length
+                ),
+            )
+            .under("a longer `length` in `format`, or other widths");
+    }
+}
+
+/// What a schema may say of other files, and means nothing for columns at fixed places.
+fn note_rules_of_fixed(feed: &Table<'_>, schema: Option<&Schema>, notes: &mut Notes<'_>) {
+    let Some(schema) = schema else { return };
+    let wrong = [
+        (
+            schema.extra_columns != ExtraColumns::Reject,
+            "extra_columns",
+        ),
+        (
+            schema.missing_columns != MissingColumns::Reject,
+            "missing_columns",
+        ),
+        (schema.fields_match != FieldsMatch::Equal, "fields_match"),
+    ];
+    for (_, key) in wrong.iter().filter(|(is_wrong, _)| *is_wrong) {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &feed.span(),
+                format!("a line at fixed places has all its columns, so `{key}` says nothing"),
+            )
+            .under("remove it");
+    }
+}
+
 /// One ASCII character that no number and no word can hold.
 fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Option<u8> {
     if table.value(key).is_none() {
@@ -967,7 +1090,8 @@ fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Opt
 fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> OutputFormat {
     let same = match format {
         Some(Format::Json(shape)) => OutputFormat::Json(*shape),
-        Some(Format::Csv(_) | Format::Opaque) | None => OutputFormat::Csv,
+        // Values have other widths than their tokens.
+        Some(Format::Csv(_) | Format::Fixed(_) | Format::Opaque) | None => OutputFormat::Csv,
     };
     let place = format!("output of {}", feed.place());
     let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
@@ -976,6 +1100,12 @@ fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> O
     table.word("compression", &[("none", ())], &["gzip", "zstd"], notes);
     let words: &[(&'static str, OutputFormat)] = if matches!(format, Some(Format::Opaque)) {
         &[("same", OutputFormat::Csv)]
+    } else if matches!(format, Some(Format::Fixed(_))) {
+        &[
+            ("csv", OutputFormat::Csv),
+            ("ndjson", OutputFormat::Json(JsonShape::Lines)),
+            ("json", OutputFormat::Json(JsonShape::Array)),
+        ]
     } else {
         &[
             ("same", same),
@@ -1023,6 +1153,56 @@ fn rows(
     header: Header,
     notes: &mut Notes<'_>,
 ) -> (Option<Schema>, Option<Trailer>) {
+    let outline = outline(feed, header, notes);
+    for place in outline.iter().flat_map(|outline| &outline.places) {
+        for (key, value) in [("start", &place.start), ("width", &place.width)] {
+            if let Some(value) = value {
+                notes
+                    .error(
+                        codes::POLICY_CONFLICT,
+                        &value.span(),
+                        format!("only in a file of fixed places `{key}` says something"),
+                    )
+                    .under("remove it, or write format = { type = \"fixed\" }");
+            }
+        }
+    }
+    let trailer = control(feed, outline.as_ref(), notes);
+    (outline.and_then(|outline| outline.schema), trailer)
+}
+
+/// The same of a feed of lines with columns at fixed places, which its schema gives.
+fn rows_at(
+    feed: &Table<'_>,
+    shape: &mut FixedShape,
+    notes: &mut Notes<'_>,
+) -> (Option<Schema>, Option<Trailer>) {
+    let outline = outline(feed, Header::Absent, notes);
+    if let Some(outline) = &outline {
+        lay_out(shape, &outline.places, feed, notes);
+        let most = outline
+            .schema
+            .as_ref()
+            .map(|schema| schema.record_bytes_max);
+        // A character has four bytes at most.
+        if most.is_some_and(|most| shape.length > most / 4) {
+            notes
+                .error(
+                    codes::POLICY_BOUNDS,
+                    &feed.span(),
+                    format!(
+                        "a line of {} characters may be over the limit of a record",
+                        shape.length
+                    ),
+                )
+                .under("limits = { record = ... } in the schema, four bytes for each character");
+        }
+    }
+    let trailer = control(feed, outline.as_ref(), notes);
+    (outline.and_then(|outline| outline.schema), trailer)
+}
+
+fn outline(feed: &Table<'_>, header: Header, notes: &mut Notes<'_>) -> Option<Outline> {
     if feed.value("schema").is_none() {
         notes.missing(
             feed,
@@ -1031,11 +1211,8 @@ fn rows(
         );
     }
     let place = format!("schema of {}", feed.place());
-    let outline = feed
-        .table("schema", place, &columns::SCHEMA_KEYS, notes)
-        .map(|table| columns::schema(&table, header, notes));
-    let trailer = control(feed, outline.as_ref(), notes);
-    (outline.and_then(|outline| outline.schema), trailer)
+    feed.table("schema", place, &columns::SCHEMA_KEYS, notes)
+        .map(|table| columns::schema(&table, header, notes))
 }
 
 fn note_rules_of_opaque(feed: &Table<'_>, notes: &mut Notes<'_>) {

@@ -136,10 +136,24 @@ pub enum Compression {
 pub enum Format {
     /// RFC 4180, strictly, in the dialect given.
     Csv(Dialect),
+    /// Columns at fixed places of a line.
+    Fixed(FixedShape),
     /// RFC 8259, strictly: objects with a key for each column.
     Json(JsonShape),
     /// Name, size and digest only; delivered unchanged.
     Opaque,
+}
+
+/// Where columns stand in a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedShape {
+    /// Of each column, in the contract's order: characters before it, and its width in characters.
+    /// They lie one behind the other, perhaps with gaps.
+    pub places: Vec<(u32, u32)>,
+    /// Characters of a line, its end left out.
+    pub length: usize,
+    /// Which line ends are taken; `None`: there are none, and lines follow one another.
+    pub newline: Option<Newline>,
 }
 
 /// How JSON objects stand in a file.
@@ -593,7 +607,7 @@ impl Contract {
     pub fn passes_through(&self) -> bool {
         match self.format {
             Format::Opaque => true,
-            Format::Csv(_) | Format::Json(_) => false,
+            Format::Csv(_) | Format::Fixed(_) | Format::Json(_) => false,
         }
     }
 

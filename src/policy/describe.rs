@@ -2,9 +2,9 @@
 //! about stores, keys or token domains.
 
 use crate::policy::contract::{
-    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, Format, Formulas,
-    Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding, OnMatch,
-    Schema, TextFormat, TokenKind,
+    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, FixedShape, Format,
+    Formulas, Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding,
+    OnMatch, Schema, TextFormat, TokenKind,
 };
 use crate::policy::feed::{Completeness, Feed, SameContent, SameName};
 use crate::policy::text::{human_size, human_time};
@@ -129,6 +129,19 @@ fn ascii(text: &str) -> String {
     out
 }
 
+fn fixed_words(shape: &FixedShape) -> String {
+    let ends = match shape.newline {
+        Some(Newline::Any) => "",
+        Some(Newline::Crlf) => " and CR LF",
+        Some(Newline::Lf) => " and LF",
+        None => ", without line ends",
+    };
+    format!(
+        "columns at fixed places, lines of {} characters{ends}",
+        shape.length
+    )
+}
+
 fn encoding_words(contract: &Contract) -> String {
     let titles: Vec<String> = contract.encoding.iter().map(|one| one.title()).collect();
     let titles = titles.join(" or ");
@@ -142,6 +155,7 @@ fn format_words(contract: &Contract) -> String {
     let mut parts = match &contract.format {
         Format::Opaque => return "any; the file is passed on as it is".to_owned(),
         Format::Csv(_) => vec!["CSV (RFC 4180)".to_owned()],
+        Format::Fixed(shape) => vec![fixed_words(shape)],
         Format::Json(JsonShape::Array) => vec!["JSON (RFC 8259), one array of objects".to_owned()],
         Format::Json(JsonShape::Lines) => {
             vec!["JSON objects, each on a line of its own".to_owned()]
@@ -286,9 +300,17 @@ fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
         .max()
         .unwrap_or(0);
     let column_width = widest.min(24) + 2;
-    for column in &schema.columns {
+    let places = match &contract.format {
+        Format::Fixed(shape) => shape.places.as_slice(),
+        Format::Csv(_) | Format::Json(_) | Format::Opaque => &[],
+    };
+    for (at, column) in schema.columns.iter().enumerate() {
         let name = format!("  {:<column_width$}", ascii(&column.name));
-        page.put(column_width + 2, &format!("{name}{}", column_words(column)));
+        let place = places.get(at).map_or_else(String::new, |(start, width)| {
+            format!("characters {} to {}: ", start + 1, start + width)
+        });
+        let words = format!("{name}{place}{}", column_words(column));
+        page.put(column_width + 2, &words);
     }
 }
 
@@ -304,6 +326,9 @@ fn trailer_pattern(pattern: &str) -> String {
 fn columns_words(contract: &Contract, schema: &Schema) -> String {
     if matches!(&contract.format, Format::Csv(dialect) if dialect.header == Header::Absent) {
         return "in this order.".to_owned();
+    }
+    if matches!(contract.format, Format::Fixed(_)) {
+        return "at these places, blanks around a value are not part of it.".to_owned();
     }
     let is_json = matches!(contract.format, Format::Json(_));
     let set = match schema.fields_match {

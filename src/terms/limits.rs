@@ -189,6 +189,8 @@ pub const INFLATE_RATIO_FREE_BYTES: u64 = 64 * 1024;
 pub const INFLATE_RATIO_STEP_BYTES: u64 = 4096;
 /// Blank lines that may follow a trailer and leave it the last line.
 pub const TRAILER_BLANK_LINES_MAX: usize = 1024;
+/// Bytes from a file's first fault of encoding on that are asked what they might be.
+pub const ENCODING_SAMPLE_BYTES: usize = 4096;
 /// Characters of a cell shown in a sample.
 pub const SAMPLE_VALUE_CHARS_MAX: usize = 40;
 /// Characters of a sensitive cell's shape.
