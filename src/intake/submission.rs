@@ -83,7 +83,7 @@ pub(super) struct Receiving {
 enum Append {
     /// This place in the file.
     From(u64),
-    /// Its first WRITE will show it.
+    /// Its first WRITE will show it; one of offset 0 counts from the end as it is then.
     FromSomewhere,
     /// Offsets mean what they say.
     No,
@@ -724,14 +724,14 @@ impl Receiving {
         Ok(())
     }
 
-    /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file or
-    /// from the end it has found (asyncssh), and has not lost count.
+    /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file, or
+    /// from the end as it was at some WRITE of offset 0 (asyncssh), and has not lost count.
     fn place(&mut self, offset: u64, bytes: usize) -> Result<u64, Refusal> {
         let end = self.raw.end();
         let base = match self.append {
             Append::No => return Ok(offset),
+            Append::From(_) | Append::FromSomewhere if offset == 0 => end,
             Append::From(base) => base,
-            Append::FromSomewhere if offset == 0 => end,
             Append::FromSomewhere => 0,
         };
         if bytes > 0 {
