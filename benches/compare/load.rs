@@ -14,7 +14,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +81,16 @@ enum Work {
         mib: u64,
         #[arg(long, default_value_t = 1)]
         streams: u32,
+    },
+    /// Uploads a local file no faster than a line takes it, and times the answer to its CLOSE
+    Verdict {
+        #[arg(long)]
+        path: String,
+        #[arg(long)]
+        file: PathBuf,
+        /// Mbit/s of the line
+        #[arg(long, default_value_t = 1000)]
+        mbit: u64,
     },
     /// Downloads one file
     Get {
@@ -225,6 +235,7 @@ fn main() -> ExitCode {
 async fn perform(target: &Target, work: Work) -> Result<serde_json::Value, Failed> {
     match work {
         Work::Put { path, mib, streams } => put(target, &path, mib << 20, streams).await,
+        Work::Verdict { path, file, mbit } => verdict(target, &path, &file, mbit).await,
         Work::Get { path } => get(target, &path).await,
         Work::Small {
             path,
@@ -272,6 +283,42 @@ async fn put(
         "bytes": bytes * u64::from(streams),
         "files": streams,
     }))
+}
+
+async fn verdict(
+    target: &Target,
+    path: &str,
+    file: &Path,
+    mbit: u64,
+) -> Result<serde_json::Value, Failed> {
+    let content = std::fs::read(file)?;
+    let mut connection = Connection::open(target).await?;
+    let handle = connection.open_file(path, FOR_WRITING).await?;
+    let begin = Instant::now();
+    let mut parts = content.chunks(usize::try_from(connection.write_bytes)?);
+    let mut offset = 0_u64;
+    while usize::try_from(offset)? < content.len() {
+        let mut piece = BytesMut::new();
+        for _ in 0..connection.places().await? {
+            match parts.next() {
+                Some(part) => {
+                    write_request(&mut piece, 0, &handle, offset, part)?;
+                    offset += u64::try_from(part.len())?;
+                }
+                None => connection.bulk.places.add_permits(1),
+            }
+        }
+        connection.channel.data_bytes(piece.freeze()).await?;
+        let due = Duration::from_nanos(offset.saturating_mul(8_000) / mbit.max(1));
+        tokio::time::sleep_until((begin + due).into()).await;
+    }
+    connection.all_answered().await?;
+    let sent = begin.elapsed();
+    let asked = Instant::now();
+    connection.close(&handle).await?;
+    let close_ms = asked.elapsed().as_secs_f64() * 1000.0;
+    connection.bye().await;
+    Ok(json!({ "seconds": sent.as_secs_f64(), "bytes": offset, "close_ms": close_ms }))
 }
 
 async fn get(target: &Target, path: &str) -> Result<serde_json::Value, Failed> {

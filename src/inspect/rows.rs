@@ -555,7 +555,9 @@ impl Rows {
                         values.push((column, None));
                         continue;
                     };
-                    let is_off = record.marks > 0 && is_marked(text.index.marks(record), at);
+                    // An absent cell has a mark of its own, or its whole line has one.
+                    let is_off = record.marks > 0
+                        && (cell.form == Form::Absent || is_marked(text.index.marks(record), at));
                     match self.value_of(file_column, text, cell) {
                         Ok(value) if !is_off => values.push((column, value)),
                         Ok(_) | Err(()) => is_faulty = true,

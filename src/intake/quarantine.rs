@@ -292,6 +292,7 @@ impl Intake {
             verdict: Verdict::Rejected,
             decision: Some(&decision.reason),
         };
+        let table = table.or_else(|| facts.to_table().map(String::into_bytes));
         let receipt = self.documents(&facts, table);
         let settlement = Settlement {
             whole: Whole {

@@ -326,7 +326,17 @@ impl Facts<'_> {
         }
         let mut table = "line,row,column,code,value_or_shape,detail\r\n".to_owned();
         let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
+        let mut listed: Vec<(&Finding, u64)> = self.report.errors().map(|one| (one, 0)).collect();
         for (finding, sample) in self.examples() {
+            if table.len() >= limits::TABLE_BYTES_MAX {
+                break;
+            }
+            let count = listed
+                .iter_mut()
+                .find(|(one, _)| std::ptr::eq(*one, finding));
+            if let Some((_, count)) = count {
+                *count += 1;
+            }
             let detail = if sample.detail.is_empty() {
                 &finding.rule
             } else {
@@ -344,8 +354,7 @@ impl Facts<'_> {
                 ],
             );
         }
-        for finding in self.report.errors() {
-            let listed = u64::try_from(finding.samples.len()).unwrap_or(u64::MAX);
+        for (finding, listed) in listed {
             let rest = finding.count.saturating_sub(listed);
             if rest > 0 {
                 let column = finding.column.as_deref().unwrap_or_default();
@@ -858,22 +867,32 @@ pub(super) fn ascii(text: &str, chars_max: usize) -> String {
     cut(&escaped, chars_max)
 }
 
-/// One line of the table of errors. People open it in a spreadsheet: no cell is a formula there.
+/// One line of the table of errors. People open it in a spreadsheet, which may take another mark than
+/// a comma for the end of a cell: nothing in it is a formula there.
 fn table_line(out: &mut String, cells: [&str; 6]) {
+    const SEPARATORS: [char; 6] = [',', ';', '\t', '|', '\r', '\n'];
+    let is_formula = |c: char| matches!(c, '=' | '+' | '-' | '@');
     for (place, cell) in cells.iter().enumerate() {
         if place > 0 {
             out.push(',');
         }
-        let runs = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
-        if !runs && !cell.contains([',', '"', '\r', '\n']) {
+        let needs_quotes = cell.contains(SEPARATORS) || cell.contains('"');
+        if !needs_quotes && !cell.trim_start().starts_with(is_formula) {
             out.push_str(cell);
             continue;
         }
         out.push('"');
-        if runs {
-            out.push('\'');
+        let mut begins = true;
+        for c in cell.chars() {
+            if begins && is_formula(c) {
+                out.push('\'');
+            }
+            begins = SEPARATORS.contains(&c) || begins && matches!(c, ' ' | '"' | '\'');
+            if c == '"' {
+                out.push('"');
+            }
+            out.push(c);
         }
-        out.push_str(&cell.replace('"', "\"\""));
         out.push('"');
     }
     out.push_str("\r\n");

@@ -261,6 +261,11 @@ impl Intake {
         let mut beginning = self.beginning(permit, origin, row.id, wrapped);
         beginning.opened_at = row.opened_at;
         beginning.over = row.over;
+        let mut raw = raw;
+        // Its size was set by its path since: that is a cut, made now that the file is held.
+        if let Some(declared) = row.declared.filter(|declared| *declared < raw.end()) {
+            raw.truncate(declared).map_err(|fault| ours(&fault))?;
+        }
         let staged = raw.contiguous();
         let mut receiving = self
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
@@ -585,19 +590,22 @@ impl Submission {
             let refused = receiving.refusal.clone();
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
             let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
-            let is_untouched = receiving.resumable.is_some_and(|staged| staged > 0);
+            // Only what this OPEN has promised shows that nothing is missing.
+            let is_known_whole = receiving.promised_bytes == Some(receiving.raw.end());
+            let is_untouched =
+                receiving.resumable.is_some_and(|staged| staged > 0) && !is_known_whole;
             if is_untouched && refused.is_none() {
                 // Opened and closed, and nothing written: what was cut off is still cut off.
-                let ending = if receiving.was_closed {
+                let ending = if receiving.was_closed && !is_short {
                     Ending::Closed
                 } else {
                     Ending::CutOff
                 };
-                let partial = receiving.partial;
+                let stays_as_told = receiving.partial && !is_short;
                 let bytes = receiving.raw.contiguous();
                 let kept = receiving.keep(ending).await;
                 let told = kept.and_then(|told| {
-                    if partial {
+                    if stays_as_told {
                         Ok(told)
                     } else {
                         Err(cut_off(bytes))

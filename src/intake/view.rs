@@ -338,6 +338,13 @@ impl Intake {
         let found = self.hold_and_look(permit.identity(), permit.path()).await;
         let (hold, there, file) = found?;
         match there {
+            Some(there)
+                if evidence == Evidence::Quiet
+                    && (there.state == State::Interrupted || there.opened_at > row.opened_at) =>
+            {
+                // It has come since the partial name was looked at.
+                return Err(being_checked(permit.name()));
+            }
             Some(there) if there.state == State::Interrupted => self.discard(&there).await?,
             Some(there) if there.state == State::Received => {
                 return Err(being_checked(permit.name()));
@@ -633,7 +640,10 @@ pub(super) fn attributes_of(row: &Row) -> Attributes {
     let at: Timestamp = row.received_at.unwrap_or(row.opened_at);
     Attributes {
         kind: EntryKind::File,
-        bytes: row.bytes,
+        // A size set by path is a cut, which the next OPEN makes.
+        bytes: row
+            .declared
+            .map_or(row.bytes, |declared| declared.min(row.bytes)),
         mode,
         mtime: row.mtime.unwrap_or_else(|| at.as_secs()),
     }

@@ -187,15 +187,20 @@ impl Conversation {
         Auth::reject()
     }
 
-    /// A no to a real attempt: russh counts the question for the methods as one, which not every
-    /// client asks.
-    fn refuse_try(&self) -> Result<Auth, Error> {
-        let tried = self.pulse.tried.fetch_add(1, Ordering::Relaxed) + 1;
-        let told = self.reject();
-        if tried > self.services.auth_tries {
+    /// One real attempt to log in more, where there is one left: russh counts the question for the
+    /// methods as one, which not every client asks.
+    fn one_try_more(&self) -> Result<(), Error> {
+        if self.pulse.tried.load(Ordering::Relaxed) >= self.services.auth_tries {
             return Err(Error::NotAuthenticated);
         }
-        Ok(told)
+        Ok(())
+    }
+
+    /// A no to a real attempt.
+    fn refuse_try(&self) -> Result<Auth, Error> {
+        self.one_try_more()?;
+        self.pulse.tried.fetch_add(1, Ordering::Relaxed);
+        Ok(self.reject())
     }
 
     fn deny(&self, user: &str, code: &str, why: &str) {
@@ -368,6 +373,7 @@ impl Handler for Conversation {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
+        self.one_try_more()?;
         match self.judge(user, offer.public_key, offer.algorithm) {
             Some(_) => Ok(Auth::Accept),
             None => self.refuse_try(),
@@ -379,6 +385,7 @@ impl Handler for Conversation {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
+        self.one_try_more()?;
         let identity = self.judge(user, key.public_key, key.algorithm);
         match (&mut self.phase, identity) {
             (Phase::Unproven { proven, .. }, Some(identity)) => {

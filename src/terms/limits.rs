@@ -160,8 +160,11 @@ pub const DECOMPRESS_RATIO_MAX: u64 = 200;
 pub const DECOMPRESS_BYTES_MAX: u64 = 50_000_000_000;
 /// Samples kept per code and column, whatever else there is: what JSON receipts show.
 pub const SAMPLES_PER_CODE_MAX: usize = 100;
-/// Samples kept in all beyond those, for the table of errors: some megabytes.
-pub const SAMPLES_IN_TABLE_MAX: usize = 10_000;
+/// Samples kept in all beyond those, for the table of errors.
+pub const SAMPLES_IN_TABLE_MAX: usize = 2_000;
+/// A table of errors ends when it has so many bytes: it stays in the ledger, and a file of some bytes,
+/// compressed, can hold any number of errors.
+pub const TABLE_BYTES_MAX: usize = 128 * 1024;
 /// Errors past which a receipt has a table of them: fewer are read where they stand.
 pub const TABLE_FROM_ERRORS: u64 = 20;
 /// Samples per code shown in text receipts.

@@ -1115,6 +1115,15 @@ impl RawSsh {
     /// A login with the key of acme; what it was answered with.
     pub(crate) fn log_in(&mut self, gateway: &Gateway, user: &str) -> Result<Option<u8>, Failed> {
         self.ask_to_log_in()?;
+        self.try_key(gateway, user)
+    }
+
+    /// The same with the service asked for already.
+    pub(crate) fn log_in_again(&mut self, gateway: &Gateway) -> Result<Option<u8>, Failed> {
+        self.try_key(gateway, "acme")
+    }
+
+    fn try_key(&mut self, gateway: &Gateway, user: &str) -> Result<Option<u8>, Failed> {
         let key = Key::acme(gateway)?;
         let claim = key.claim(user);
         let signature = key.sign(&claim, &self.session);

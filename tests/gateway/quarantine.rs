@@ -343,7 +343,8 @@ fn table_of_errors() -> Verdict {
     // 150 bad cells, one of them a formula; more than a receipt shows.
     let text = orders(150)
         .replace(",DE,", ",UK,")
-        .replacen(",UK,", ",\"=1+1,\"\"x\",", 1);
+        .replacen(",UK,", ",\"=1+1,\"\"x\",", 1)
+        .replacen(",UK,", ",x; =2,", 1);
     let short = put_held(&gateway, name, &text)?;
     let base = format!("{name}.{short}.receipt");
     let fetch = |document: &str| -> Result<String, crate::harness::Failed> {
@@ -365,11 +366,12 @@ fn table_of_errors() -> Verdict {
     let lines: Vec<&str> = held.split_terminator("\r\n").collect();
     assert_eq!(lines.len(), 151, "{held}");
     assert_eq!(
-        lines[..3],
+        lines[..4],
         [
             "line,row,column,code,value_or_shape,detail",
             "2,1,country,constraint-error,\"'=1+1,\"\"x\",\"one of DE, AT, CH\"",
-            "3,2,country,constraint-error,UK,\"one of DE, AT, CH\"",
+            "3,2,country,constraint-error,\"x; '=2\",\"one of DE, AT, CH\"",
+            "4,3,country,constraint-error,UK,\"one of DE, AT, CH\"",
         ]
     );
     let reject = ["quarantine", "reject", &short, "--reason", "no", "--yes"];

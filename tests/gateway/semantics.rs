@@ -246,6 +246,32 @@ fn untouched() -> Verdict {
         drop(sftp);
         gateway.wait_state("orders_20261123.csv", "interrupted")?;
     }
+    // Of one that is known to be whole there is nothing to send: cut off before its CLOSE.
+    let known = "/inbox/orders_20261120.csv";
+    let (all, text) = (orders(2), &text);
+    let bytes = u64::try_from(all.len())?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let fields = [
+        &string(known.as_bytes())[..],
+        &PUT.to_be_bytes(),
+        &size_of(bytes),
+    ];
+    let opened = sftp.ask(raw::OPEN, &fields)?;
+    assert_eq!(write(&mut sftp, &opened.body, 0, all.as_bytes())?, 0);
+    drop(sftp);
+    gateway.wait_state("orders_20261120.csv", "interrupted")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(known, APPEND)?;
+    assert_eq!(close(&mut sftp, &handle)?.0, 4);
+    let fields = [
+        &string(known.as_bytes())[..],
+        &APPEND.to_be_bytes(),
+        &size_of(bytes),
+    ];
+    let opened = sftp.ask(raw::OPEN, &fields)?;
+    assert_eq!(close(&mut sftp, &opened.body)?.0, 0);
+    gateway.wait_state("orders_20261120.csv", "delivered")?;
+    drop(sftp);
     // Under a partial name: still cut off, so its rename is refused.
     let partial = "/inbox/orders_20261124.csv.part";
     cut_off(&gateway, partial, text.as_bytes())?;
@@ -266,7 +292,6 @@ fn untouched() -> Verdict {
     assert_eq!(close(&mut sftp, &handle)?.0, 0);
     assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 0);
     gateway.wait_state("orders_20261124.csv", "delivered")?;
-    assert_eq!(gateway.objects()?.len(), 1);
     Ok(())
 }
 
@@ -318,6 +343,30 @@ fn sizes() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
     assert!(status == 4 && told.contains("incomplete"), "{told}");
+    // Cut by its path while nobody sends it, then gone on with: what was cut is gone.
+    let cut = path(20_261_130);
+    cut_off(&gateway, &cut, &text.as_bytes()[..90])?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let name = string(cut.as_bytes());
+    for (bytes, flags) in [(60_u64, PATCH), (0, APPEND)] {
+        let set = sftp.ask(SETSTAT, &[&name, &size_of(bytes)])?;
+        assert_eq!(set.status()?, 0, "{set:?}");
+        let found = sftp.ask(STAT, &[&name])?;
+        assert_eq!(found.body[4..12], bytes.to_be_bytes(), "{found:?}");
+        let handle = sftp.open_file(&cut, flags)?;
+        let rest = &text.replace("p2@", "cut@").into_bytes()[usize::try_from(bytes)?..];
+        assert_eq!(write(&mut sftp, &handle, bytes, rest)?, 0);
+        if flags == PATCH {
+            // Cut off again, to be cut to nothing.
+            drop(sftp);
+            gateway.wait_state("orders_20261130.csv", "interrupted")?;
+            sftp = RawSftp::open(&gateway, &[])?;
+            continue;
+        }
+        let (status, told) = close(&mut sftp, &handle)?;
+        assert_eq!(status, 0, "{told}");
+    }
+    gateway.wait_state("orders_20261130.csv", "delivered")?;
     // By the path of a partial that waits for its rename.
     let partial = format!("{}.part", path(20_261_129));
     let handle = sftp.open_file(&partial, PUT)?;
@@ -335,7 +384,7 @@ fn sizes() -> Verdict {
         renamed.status()? == 4 && told.contains("incomplete"),
         "{told}"
     );
-    gateway.wait_until("two objects", || Ok(gateway.objects()?.len() == 2))
+    gateway.wait_until("three objects", || Ok(gateway.objects()?.len() == 3))
 }
 
 fn one_transaction() -> Verdict {

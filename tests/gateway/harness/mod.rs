@@ -199,10 +199,11 @@ impl Gateway {
         let known_hosts = self.scratch().join("known_hosts");
         let host =
             fs::read_to_string(self.home().join("keys/host_ed25519.pub")).unwrap_or_default();
-        drop(fs::write(
-            &known_hosts,
-            format!("[127.0.0.1]:{} {host}", self.port),
-        ));
+        let wanted = format!("[127.0.0.1]:{} {host}", self.port);
+        // Not while a client may be reading it.
+        if fs::read_to_string(&known_hosts).ok().as_ref() != Some(&wanted) {
+            drop(fs::write(&known_hosts, wanted));
+        }
         [
             "-F".to_owned(),
             "none".to_owned(),
