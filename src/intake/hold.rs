@@ -2,7 +2,7 @@
 //! since when; unless the first is the same key on a connection that is dead and does not know it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -52,8 +52,9 @@ pub(super) struct LiveFile {
     mtime: AtomicI64,
     /// The size its client has set, by handle or by path; [`NO_SIZE`] when it has set none.
     set_bytes: AtomicU64,
-    /// That would have been a truncation, and was none: the size stays, whatever is written.
-    is_cut: AtomicBool,
+    /// It was set by path below what is there: its sender cuts the file before anything else;
+    /// [`NO_SIZE`]: nothing is to be cut.
+    cut_to: AtomicU64,
 }
 
 /// Holds a path against other writers; lets go when dropped.
@@ -257,7 +258,7 @@ impl LiveFile {
             bytes: AtomicU64::new(bytes),
             mtime: AtomicI64::new(NO_TIME),
             set_bytes: AtomicU64::new(NO_SIZE),
-            is_cut: AtomicBool::new(false),
+            cut_to: AtomicU64::new(NO_SIZE),
         })
     }
 
@@ -276,27 +277,35 @@ impl LiveFile {
 
     /// Set by its handle: the file has just been cut to it, if it was longer.
     pub(super) fn declare(&self, bytes: u64) {
-        self.is_cut.store(false, Ordering::Relaxed);
         self.set_bytes
             .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
     }
 
-    /// Set by its path, where nobody can cut it.
+    /// Set by its path, where only its sender can cut it.
     pub(super) fn declare_by_path(&self, bytes: u64) {
-        self.is_cut.store(bytes < self.bytes(), Ordering::Relaxed);
-        self.set_bytes
-            .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
+        if bytes < self.bytes() {
+            self.cut_to.fetch_min(bytes, Ordering::Relaxed);
+            self.set_bytes(bytes);
+        }
+        self.declare(bytes);
+    }
+
+    /// To how many bytes the file is to be cut first; asked for once.
+    pub(super) fn take_cut(&self) -> Option<u64> {
+        if self.cut_to.load(Ordering::Relaxed) == NO_SIZE {
+            return None;
+        }
+        Some(self.cut_to.swap(NO_SIZE, Ordering::Relaxed)).filter(|bytes| *bytes != NO_SIZE)
     }
 
     /// Bytes up to `end` were written.
     pub(super) fn grow_to(&self, end: u64) {
-        if self.set_bytes.load(Ordering::Relaxed) < end && !self.is_cut.load(Ordering::Relaxed) {
+        if self.set_bytes.load(Ordering::Relaxed) < end {
             self.forget_declared();
         }
     }
 
     pub(super) fn forget_declared(&self) {
-        self.is_cut.store(false, Ordering::Relaxed);
         self.set_bytes.store(NO_SIZE, Ordering::Relaxed);
     }
 

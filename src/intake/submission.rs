@@ -190,6 +190,10 @@ impl Intake {
             None => self.begin(&permit, origin, hold, file).await?,
         };
         receiving.promised_bytes = opening.declared_bytes;
+        if opening.declared_bytes.is_some() {
+            // What was said before is out of date.
+            receiving.file.forget_declared();
+        }
         if opening.append {
             receiving.append = Append::FromSomewhere;
         }
@@ -263,8 +267,11 @@ impl Intake {
         beginning.over = row.over;
         let mut raw = raw;
         // Its size was set by its path since: that is a cut, made now that the file is held.
-        if let Some(declared) = row.declared.filter(|declared| *declared < raw.end()) {
-            raw.truncate(declared).map_err(|fault| ours(&fault))?;
+        if let Some(cut_to) = row.cut_to.filter(|cut_to| *cut_to < raw.end()) {
+            raw.truncate(cut_to).map_err(|fault| ours(&fault))?;
+            if cut_to == 0 {
+                beginning.over = None;
+            }
         }
         let staged = raw.contiguous();
         let mut receiving = self
@@ -529,6 +536,11 @@ impl Submission {
         };
         receiving.resumable = None;
         receiving.promised_bytes = None;
+        receiving.cut()?;
+        if bytes == 0 {
+            // Emptied: nothing of an earlier file can be left behind.
+            receiving.beginning.over = None;
+        }
         if bytes < receiving.raw.end() {
             receiving
                 .raw
@@ -586,6 +598,9 @@ impl Submission {
         let intake = receiving.intake.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         intake.0.tasks.spawn(async move {
+            let mut receiving = receiving;
+            // When the disk fails at it, the file is spoiled, and told so below.
+            drop(receiving.cut());
             // A failed send means the client is gone; what was promised is done all the same.
             let refused = receiving.refusal.clone();
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
@@ -686,6 +701,7 @@ impl Receiving {
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
         }
+        self.cut()?;
         let offset = self.place(offset, data.len())?;
         let end = u64::try_from(data.len())
             .ok()
@@ -732,10 +748,36 @@ impl Receiving {
         Ok(())
     }
 
+    /// Cuts the file to the size that was set by its path meanwhile.
+    fn cut(&mut self) -> Result<(), Refusal> {
+        let Some(bytes) = self.file.take_cut().filter(|bytes| *bytes < self.raw.end()) else {
+            return Ok(());
+        };
+        self.resumable = None;
+        self.raw
+            .truncate(bytes)
+            .map_err(|fault| self.broken("truncate the spool", &fault))?;
+        self.file.set_bytes(bytes);
+        if bytes == 0 {
+            self.beginning.over = None;
+        }
+        Ok(())
+    }
+
     /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file, or
     /// from the end as it was at some WRITE of offset 0 (asyncssh), and has not lost count.
     fn place(&mut self, offset: u64, bytes: usize) -> Result<u64, Refusal> {
-        let end = self.raw.end();
+        let mut end = self.raw.end();
+        if matches!(self.append, Append::FromSomewhere) {
+            let contiguous = self.raw.contiguous();
+            if contiguous < end && (offset == 0 || offset == contiguous) {
+                // Its client goes on from the size it is shown: what lies behind a gap comes again.
+                self.raw
+                    .truncate(contiguous)
+                    .map_err(|fault| self.broken("truncate the spool", &fault))?;
+                end = contiguous;
+            }
+        }
         let base = match self.append {
             Append::No => return Ok(offset),
             Append::From(_) | Append::FromSomewhere if offset == 0 => end,
@@ -848,6 +890,7 @@ impl Receiving {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }
+        drop(self.cut());
         let declared = self.declared();
         if self.raw.end() == 0 && !self.begun && !self.partial {
             return Ok(Told::default());

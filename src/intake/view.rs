@@ -641,9 +641,19 @@ pub(super) fn attributes_of(row: &Row) -> Attributes {
     Attributes {
         kind: EntryKind::File,
         // A size set by path is a cut, which the next OPEN makes.
-        bytes: row
-            .declared
-            .map_or(row.bytes, |declared| declared.min(row.bytes)),
+        bytes: match row.state {
+            State::Interrupted => row.cut_to.map_or(row.bytes, |cut_to| cut_to.min(row.bytes)),
+            State::Receiving
+            | State::Received
+            | State::Held
+            | State::Accepted
+            | State::Delivering
+            | State::Delivered
+            | State::Failing
+            | State::Rejected
+            | State::Expired
+            | State::Removed => row.bytes,
+        },
         mode,
         mtime: row.mtime.unwrap_or_else(|| at.as_secs()),
     }

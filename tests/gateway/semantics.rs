@@ -37,6 +37,11 @@ pub(crate) const TESTS: &[Test] = &[
         sizes,
     ),
     (
+        "what was cut by its path stays cut, and what was written since stays",
+        Needs::OpenSsh,
+        cuts,
+    ),
+    (
         "a file is one transaction, whichever of its names it is sent under",
         Needs::OpenSsh,
         one_transaction,
@@ -385,6 +390,104 @@ fn sizes() -> Verdict {
         "{told}"
     );
     gateway.wait_until("three objects", || Ok(gateway.objects()?.len() == 3))
+}
+
+fn cuts() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let path = |day: u32| format!("/inbox/orders_{day}.csv");
+    let file = |day: u32| crate::harness::orders_with(3, |n| format!("p{n}.{day}@example.org"));
+    let stat = |sftp: &mut RawSftp, day: u32| -> Result<u64, Failed> {
+        let found = sftp.ask(STAT, &[&string(path(day).as_bytes())])?;
+        Ok(u64::from_be_bytes(found.body[4..12].try_into()?))
+    };
+    // Promised less than was sent before it was cut off: nothing of it is lost.
+    let (day, text) = (20_261_140, file(20_261_140));
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let fields = [
+        &string(path(day).as_bytes())[..],
+        &PUT.to_be_bytes(),
+        &size_of(50),
+    ];
+    let opened = sftp.ask(raw::OPEN, &fields)?;
+    assert_eq!(
+        write(&mut sftp, &opened.body, 0, &text.as_bytes()[..90])?,
+        0
+    );
+    drop(sftp);
+    gateway.wait_state("orders_20261140.csv", "interrupted")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert_eq!(stat(&mut sftp, day)?, 90);
+    let handle = sftp.open_file(&path(day), APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    assert_eq!(stat(&mut sftp, day)?, u64::try_from(text.len())?);
+    // Cut by its path, gone on with, made durable, and the gateway killed: it is not cut again.
+    let (day, text) = (20_261_141, file(20_261_141));
+    cut_off(&gateway, &path(day), &text.as_bytes()[..90])?;
+    let name = string(path(day).as_bytes());
+    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
+    let handle = sftp.open_file(&path(day), PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 60, &text.as_bytes()[60..150])?, 0);
+    let synced = sftp.ask(raw::EXTENDED, &[&string(b"fsync@openssh.com"), &handle])?;
+    assert_eq!(synced.status()?, 0, "{synced:?}");
+    gateway.kill()?;
+    gateway.serve()?;
+    gateway.wait_state("orders_20261141.csv", "interrupted")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert_eq!(stat(&mut sftp, day)?, 150);
+    let handle = sftp.open_file(&path(day), APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 150, &text.as_bytes()[150..])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    // Cut by its path while it is being sent.
+    let (day, text) = (20_261_142, file(20_261_142));
+    let handle = sftp.open_file(&path(day), PUT)?;
+    let junk = [&text.as_bytes()[..60], &[b'#'; 400]].concat();
+    assert_eq!(write(&mut sftp, &handle, 0, &junk)?, 0);
+    let name = string(path(day).as_bytes());
+    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
+    assert_eq!(stat(&mut sftp, day)?, 60);
+    assert_eq!(write(&mut sftp, &handle, 60, &text.as_bytes()[60..])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    // Emptied by its handle over a longer file: nothing of that can be left behind.
+    let handle = sftp.open_file(&path(day), PATCH)?;
+    assert_eq!(
+        sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?.status()?,
+        0
+    );
+    assert_eq!(write(&mut sftp, &handle, 0, orders(1).as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("orders_20261142.csv", "delivered")?;
+    // Behind a gap: an append begins where the file is shown to end.
+    let (day, text) = (20_261_143, file(20_261_143));
+    let mut other = RawSftp::open(&gateway, &[])?;
+    let handle = other.open_file(&path(day), PUT)?;
+    assert_eq!(write(&mut other, &handle, 0, &text.as_bytes()[..90])?, 0);
+    assert_eq!(write(&mut other, &handle, 120, &text.as_bytes()[120..])?, 0);
+    drop(other);
+    gateway.wait_state("orders_20261143.csv", "interrupted")?;
+    assert_eq!(stat(&mut sftp, day)?, 90);
+    let handle = sftp.open_file(&path(day), APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    // Cut to nothing and stretched again, which no file has bytes for.
+    let partial = format!("{}.part", path(20_261_144));
+    let handle = sftp.open_file(&partial, PUT)?;
+    let text = file(20_261_144);
+    assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let from = string(partial.as_bytes());
+    for bytes in [0, u64::try_from(text.len())?] {
+        assert_eq!(sftp.ask(SETSTAT, &[&from, &size_of(bytes)])?.status()?, 0);
+    }
+    let to = string(path(20_261_144).as_bytes());
+    assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 4);
+    gateway.wait_until("five objects", || Ok(gateway.objects()?.len() == 5))?;
+    for (key, object) in gateway.objects()? {
+        let rows = String::from_utf8_lossy(&object).lines().count() - 1;
+        assert!(rows == 3 || rows == 1, "{key}: {rows} rows");
+    }
+    Ok(())
 }
 
 fn one_transaction() -> Verdict {
