@@ -2,7 +2,7 @@
 //! since when; unless the first is the same key on a connection that is dead and does not know it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -52,9 +52,9 @@ pub(super) struct LiveFile {
     mtime: AtomicI64,
     /// The size its client has set, by handle or by path; [`NO_SIZE`] when it has set none.
     set_bytes: AtomicU64,
-    /// It was set by path below what is there: its sender cuts the file before anything else;
-    /// [`NO_SIZE`]: nothing is to be cut.
-    cut_to: AtomicU64,
+    /// It was set by path below what is there, where nobody can cut the file: it stays, whatever is
+    /// written, and a file of another size is not whole.
+    is_cut: AtomicBool,
 }
 
 /// Holds a path against other writers; lets go when dropped.
@@ -258,7 +258,7 @@ impl LiveFile {
             bytes: AtomicU64::new(bytes),
             mtime: AtomicI64::new(NO_TIME),
             set_bytes: AtomicU64::new(NO_SIZE),
-            cut_to: AtomicU64::new(NO_SIZE),
+            is_cut: AtomicBool::new(false),
         })
     }
 
@@ -277,35 +277,31 @@ impl LiveFile {
 
     /// Set by its handle: the file has just been cut to it, if it was longer.
     pub(super) fn declare(&self, bytes: u64) {
+        self.is_cut.store(false, Ordering::Relaxed);
         self.set_bytes
             .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
     }
 
-    /// Set by its path, where only its sender can cut it.
-    pub(super) fn declare_by_path(&self, bytes: u64) {
-        if bytes < self.bytes() {
-            self.cut_to.fetch_min(bytes, Ordering::Relaxed);
-            self.set_bytes(bytes);
+    /// Set by its path, when the file has so many bytes: the smallest one below them stays.
+    pub(super) fn declare_by_path(&self, bytes: u64, there: u64) {
+        let is_cut = bytes < there;
+        if self.is_cut.fetch_or(is_cut, Ordering::Relaxed) {
+            self.set_bytes.fetch_min(bytes, Ordering::Relaxed);
+        } else {
+            self.set_bytes
+                .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
         }
-        self.declare(bytes);
-    }
-
-    /// To how many bytes the file is to be cut first; asked for once.
-    pub(super) fn take_cut(&self) -> Option<u64> {
-        if self.cut_to.load(Ordering::Relaxed) == NO_SIZE {
-            return None;
-        }
-        Some(self.cut_to.swap(NO_SIZE, Ordering::Relaxed)).filter(|bytes| *bytes != NO_SIZE)
     }
 
     /// Bytes up to `end` were written.
     pub(super) fn grow_to(&self, end: u64) {
-        if self.set_bytes.load(Ordering::Relaxed) < end {
+        if self.set_bytes.load(Ordering::Relaxed) < end && !self.is_cut.load(Ordering::Relaxed) {
             self.forget_declared();
         }
     }
 
     pub(super) fn forget_declared(&self) {
+        self.is_cut.store(false, Ordering::Relaxed);
         self.set_bytes.store(NO_SIZE, Ordering::Relaxed);
     }
 

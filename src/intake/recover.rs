@@ -198,14 +198,15 @@ impl Intake {
             spool
                 .resume(id, Lane::Raw, &key, inline.as_deref())
                 .and_then(|mut raw| {
-                    let bytes = raw.contiguous();
+                    let (bytes, end) = (raw.contiguous(), raw.end());
+                    raw.truncate(bytes)?;
                     let sealed = raw.finish()?;
                     raw.sync()?;
-                    Ok((sealed, bytes))
+                    Ok((sealed, bytes, end))
                 })
         })
         .await?;
-        let (sealed, bytes) = match found {
+        let (sealed, bytes, end) = match found {
             Ok(found) => found,
             // Nothing was acknowledged, and what is there is of no use to anybody.
             Err(SpoolFault::Damaged { .. }) => return Ok(self.discard(&row).await?),
@@ -219,7 +220,7 @@ impl Intake {
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
-            declared: row.declared,
+            declared: row.declared.or((bytes < end).then_some(end)),
             ending: Ending::CutOff,
         };
         self.interrupt(unjudged).await?;

@@ -180,9 +180,7 @@ impl Intake {
             .filter(|row| is_taken(row) && !truncates)
             .map(|row| row.bytes);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
-            Some(row) if !opening.truncate => {
-                self.resume(&permit, origin, row, hold, file, None).await?
-            }
+            Some(row) if !truncates => self.resume(&permit, origin, row, hold, file, None).await?,
             Some(row) => {
                 self.discard(&row).await?;
                 self.begin(&permit, origin, hold, file).await?
@@ -265,14 +263,6 @@ impl Intake {
         let mut beginning = self.beginning(permit, origin, row.id, wrapped);
         beginning.opened_at = row.opened_at;
         beginning.over = row.over;
-        let mut raw = raw;
-        // Its size was set by its path since: that is a cut, made now that the file is held.
-        if let Some(cut_to) = row.cut_to.filter(|cut_to| *cut_to < raw.end()) {
-            raw.truncate(cut_to).map_err(|fault| ours(&fault))?;
-            if cut_to == 0 {
-                beginning.over = None;
-            }
-        }
         let staged = raw.contiguous();
         let mut receiving = self
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
@@ -290,7 +280,7 @@ impl Intake {
         receiving.resumable = whole.is_none().then_some(staged);
         receiving.was_closed = row.closed;
         if let Some(declared) = row.declared {
-            receiving.file.declare(declared);
+            receiving.file.declare_by_path(declared, staged);
         }
         receiving.file.set_bytes(staged);
         if receiving.raw.is_spilled() && whole.is_some() {
@@ -536,7 +526,6 @@ impl Submission {
         };
         receiving.resumable = None;
         receiving.promised_bytes = None;
-        receiving.cut()?;
         if bytes == 0 {
             // Emptied: nothing of an earlier file can be left behind.
             receiving.beginning.over = None;
@@ -598,9 +587,6 @@ impl Submission {
         let intake = receiving.intake.clone();
         let (tell, told) = tokio::sync::oneshot::channel();
         intake.0.tasks.spawn(async move {
-            let mut receiving = receiving;
-            // When the disk fails at it, the file is spoiled, and told so below.
-            drop(receiving.cut());
             // A failed send means the client is gone; what was promised is done all the same.
             let refused = receiving.refusal.clone();
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
@@ -701,7 +687,6 @@ impl Receiving {
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
         }
-        self.cut()?;
         let offset = self.place(offset, data.len())?;
         let end = u64::try_from(data.len())
             .ok()
@@ -748,36 +733,10 @@ impl Receiving {
         Ok(())
     }
 
-    /// Cuts the file to the size that was set by its path meanwhile.
-    fn cut(&mut self) -> Result<(), Refusal> {
-        let Some(bytes) = self.file.take_cut().filter(|bytes| *bytes < self.raw.end()) else {
-            return Ok(());
-        };
-        self.resumable = None;
-        self.raw
-            .truncate(bytes)
-            .map_err(|fault| self.broken("truncate the spool", &fault))?;
-        self.file.set_bytes(bytes);
-        if bytes == 0 {
-            self.beginning.over = None;
-        }
-        Ok(())
-    }
-
     /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file, or
     /// from the end as it was at some WRITE of offset 0 (asyncssh), and has not lost count.
     fn place(&mut self, offset: u64, bytes: usize) -> Result<u64, Refusal> {
-        let mut end = self.raw.end();
-        if matches!(self.append, Append::FromSomewhere) {
-            let contiguous = self.raw.contiguous();
-            if contiguous < end && (offset == 0 || offset == contiguous) {
-                // Its client goes on from the size it is shown: what lies behind a gap comes again.
-                self.raw
-                    .truncate(contiguous)
-                    .map_err(|fault| self.broken("truncate the spool", &fault))?;
-                end = contiguous;
-            }
-        }
+        let end = self.raw.end();
         let base = match self.append {
             Append::No => return Ok(offset),
             Append::From(_) | Append::FromSomewhere if offset == 0 => end,
@@ -890,17 +849,18 @@ impl Receiving {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }
-        drop(self.cut());
         let declared = self.declared();
         if self.raw.end() == 0 && !self.begun && !self.partial {
             return Ok(Told::default());
         }
         let raw = self.raw;
-        let (sealed, contiguous) = blocking(move || {
+        let (sealed, contiguous, end) = blocking(move || {
             let mut raw = raw;
-            let contiguous = raw.contiguous();
-            raw.finish()
-                .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous)))
+            let (contiguous, end) = (raw.contiguous(), raw.end());
+            // What lies behind a gap comes again; that it was there is remembered.
+            let cut = raw.truncate(contiguous);
+            cut.and_then(|()| raw.finish())
+                .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous, end)))
         })
         .await
         .map_err(|fault| Refusal::ours("keep a partial file", &fault))?
@@ -910,7 +870,7 @@ impl Receiving {
             raw_inline: sealed.inline,
             mtime: self.file.mtime(),
             bytes: contiguous,
-            declared,
+            declared: declared.or((contiguous < end).then_some(end)),
             ending,
         };
         self.intake.interrupt(case).await?;

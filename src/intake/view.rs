@@ -384,7 +384,7 @@ impl Intake {
                 live.set_mtime(mtime);
             }
             if let Some(bytes) = bytes {
-                live.declare_by_path(bytes);
+                live.declare_by_path(bytes, live.bytes());
             }
             return Ok(());
         }
@@ -640,20 +640,7 @@ pub(super) fn attributes_of(row: &Row) -> Attributes {
     let at: Timestamp = row.received_at.unwrap_or(row.opened_at);
     Attributes {
         kind: EntryKind::File,
-        // A size set by path is a cut, which the next OPEN makes.
-        bytes: match row.state {
-            State::Interrupted => row.cut_to.map_or(row.bytes, |cut_to| cut_to.min(row.bytes)),
-            State::Receiving
-            | State::Received
-            | State::Held
-            | State::Accepted
-            | State::Delivering
-            | State::Delivered
-            | State::Failing
-            | State::Rejected
-            | State::Expired
-            | State::Removed => row.bytes,
-        },
+        bytes: row.bytes,
         mode,
         mtime: row.mtime.unwrap_or_else(|| at.as_secs()),
     }

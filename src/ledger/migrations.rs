@@ -259,6 +259,5 @@ ALTER TABLE receipts ADD COLUMN errors BLOB;
 ALTER TABLE receipts ADD COLUMN errors_sig BLOB;
 -- The size that the client of an unfinished file has declared.
 ALTER TABLE submissions ADD COLUMN declared_bytes INTEGER;
-ALTER TABLE submissions ADD COLUMN cut_to INTEGER;
 ",
 ];

@@ -805,7 +805,6 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         closed: row.get("closed")?,
         decision: row.get("decision")?,
         declared: bytes_of(row, "declared_bytes")?,
-        cut_to: bytes_of(row, "cut_to")?,
         over: bytes_of(row, "over_bytes")?,
     })
 }

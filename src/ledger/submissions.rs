@@ -289,8 +289,6 @@ pub struct Row {
     pub decision: Option<String>,
     /// Of an unfinished file: the size its client has declared.
     pub declared: Option<u64>,
-    /// Of one that nobody sends: the smallest size set by its path, to which its next sender cuts it.
-    pub cut_to: Option<u64>,
     /// It was opened over an accepted or held file of so many bytes, which was not truncated.
     pub over: Option<u64>,
 }
@@ -474,7 +472,6 @@ impl Ledger {
             row.keep_mtime(change, partial.mtime)?;
             row.keep_closed(change, partial.closed)?;
             row.keep_declared(change, partial.declared)?;
-            row.forget_cut(change)?;
             let detail = format!(", cut off after {} bytes", partial.bytes);
             Known::audit(change, &beginning, "interrupt", &detail)
         })
@@ -494,7 +491,6 @@ impl Ledger {
             let row = Known::place(change, &beginning, State::Receiving, now)?;
             row.keep_raw_key(change, &beginning.raw_key)?;
             row.keep_closed(change, false)?;
-            row.forget_cut(change)?;
             Known::audit(change, &beginning, "resume", "")
         })
         .await
@@ -713,8 +709,7 @@ impl Ledger {
             }
             row.keep_mtime(change, mtime)?;
             if let Some(bytes) = declared {
-                row.keep_declared(change, declared)?;
-                row.keep_cut(change, bytes)?;
+                row.declare(change, bytes)?;
             }
             change.execute(
                 "UPDATE submissions SET path = coalesce(?2, path) WHERE seq = ?1",
@@ -1017,20 +1012,13 @@ impl Known {
         Ok(())
     }
 
-    /// The file is cut at its next OPEN: to the smallest size there was since it was cut off.
-    fn keep_cut(&self, change: &Change<'_>, bytes: u64) -> Result<(), Trouble> {
+    /// A size set by path: the smallest one below what is there stays.
+    fn declare(&self, change: &Change<'_>, bytes: u64) -> Result<(), Trouble> {
         change.execute(
-            "UPDATE submissions SET cut_to = ?2
-             WHERE seq = ?1 AND ?2 < min(bytes, coalesce(cut_to, bytes))",
+            "UPDATE submissions SET declared_bytes = CASE WHEN declared_bytes < bytes
+                 THEN min(declared_bytes, ?2) ELSE ?2 END
+             WHERE seq = ?1",
             (self.seq, signed(bytes)?),
-        )?;
-        Ok(())
-    }
-
-    fn forget_cut(&self, change: &Change<'_>) -> Result<(), Trouble> {
-        change.execute(
-            "UPDATE submissions SET cut_to = NULL WHERE seq = ?1",
-            [self.seq],
         )?;
         Ok(())
     }
@@ -1431,7 +1419,6 @@ mod tests {
         let first = beginning(n);
         Row {
             declared: None,
-            cut_to: None,
             id: first.id,
             partner: first.partner,
             feed: first.feed,

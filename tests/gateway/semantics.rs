@@ -37,7 +37,7 @@ pub(crate) const TESTS: &[Test] = &[
         sizes,
     ),
     (
-        "what was cut by its path stays cut, and what was written since stays",
+        "a file cut by its path, or cut off behind a gap, is not whole until all of it has come",
         Needs::OpenSsh,
         cuts,
     ),
@@ -348,29 +348,23 @@ fn sizes() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
     assert!(status == 4 && told.contains("incomplete"), "{told}");
-    // Cut by its path while nobody sends it, then gone on with: what was cut is gone.
+    // Cut by its path while nobody sends it: to nothing, and begun anew; else it is never whole.
     let cut = path(20_261_130);
     cut_off(&gateway, &cut, &text.as_bytes()[..90])?;
     let mut sftp = RawSftp::open(&gateway, &[])?;
     let name = string(cut.as_bytes());
-    for (bytes, flags) in [(60_u64, PATCH), (0, APPEND)] {
-        let set = sftp.ask(SETSTAT, &[&name, &size_of(bytes)])?;
-        assert_eq!(set.status()?, 0, "{set:?}");
-        let found = sftp.ask(STAT, &[&name])?;
-        assert_eq!(found.body[4..12], bytes.to_be_bytes(), "{found:?}");
-        let handle = sftp.open_file(&cut, flags)?;
-        let rest = &text.replace("p2@", "cut@").into_bytes()[usize::try_from(bytes)?..];
-        assert_eq!(write(&mut sftp, &handle, bytes, rest)?, 0);
-        if flags == PATCH {
-            // Cut off again, to be cut to nothing.
-            drop(sftp);
-            gateway.wait_state("orders_20261130.csv", "interrupted")?;
-            sftp = RawSftp::open(&gateway, &[])?;
-            continue;
-        }
-        let (status, told) = close(&mut sftp, &handle)?;
-        assert_eq!(status, 0, "{told}");
-    }
+    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
+    let handle = sftp.open_file(&cut, PATCH)?;
+    let other = text.replace("p2@", "cut@");
+    assert_eq!(write(&mut sftp, &handle, 60, &other.as_bytes()[60..])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert!(status == 4 && told.contains("incomplete"), "{told}");
+    cut_off(&gateway, &cut, &text.as_bytes()[..90])?;
+    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(0)])?.status()?, 0);
+    let handle = sftp.open_file(&cut, APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 0, other.as_bytes())?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
     gateway.wait_state("orders_20261130.csv", "delivered")?;
     // By the path of a partial that waits for its rename.
     let partial = format!("{}.part", path(20_261_129));
@@ -400,56 +394,32 @@ fn cuts() -> Verdict {
         let found = sftp.ask(STAT, &[&string(path(day).as_bytes())])?;
         Ok(u64::from_be_bytes(found.body[4..12].try_into()?))
     };
-    // Promised less than was sent before it was cut off: nothing of it is lost.
-    let (day, text) = (20_261_140, file(20_261_140));
-    let mut sftp = RawSftp::open(&gateway, &[])?;
-    let fields = [
-        &string(path(day).as_bytes())[..],
-        &PUT.to_be_bytes(),
-        &size_of(50),
-    ];
-    let opened = sftp.ask(raw::OPEN, &fields)?;
-    assert_eq!(
-        write(&mut sftp, &opened.body, 0, &text.as_bytes()[..90])?,
-        0
-    );
-    drop(sftp);
-    gateway.wait_state("orders_20261140.csv", "interrupted")?;
-    let mut sftp = RawSftp::open(&gateway, &[])?;
-    assert_eq!(stat(&mut sftp, day)?, 90);
-    let handle = sftp.open_file(&path(day), APPEND)?;
-    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
-    assert_eq!(close(&mut sftp, &handle)?.0, 0);
-    assert_eq!(stat(&mut sftp, day)?, u64::try_from(text.len())?);
-    // Cut by its path, gone on with, made durable, and the gateway killed: it is not cut again.
-    let (day, text) = (20_261_141, file(20_261_141));
-    cut_off(&gateway, &path(day), &text.as_bytes()[..90])?;
-    let name = string(path(day).as_bytes());
-    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
-    let handle = sftp.open_file(&path(day), PATCH)?;
-    assert_eq!(write(&mut sftp, &handle, 60, &text.as_bytes()[60..150])?, 0);
-    let synced = sftp.ask(raw::EXTENDED, &[&string(b"fsync@openssh.com"), &handle])?;
-    assert_eq!(synced.status()?, 0, "{synced:?}");
-    gateway.kill()?;
-    gateway.serve()?;
-    gateway.wait_state("orders_20261141.csv", "interrupted")?;
-    let mut sftp = RawSftp::open(&gateway, &[])?;
-    assert_eq!(stat(&mut sftp, day)?, 150);
-    let handle = sftp.open_file(&path(day), APPEND)?;
-    assert_eq!(write(&mut sftp, &handle, 150, &text.as_bytes()[150..])?, 0);
-    assert_eq!(close(&mut sftp, &handle)?.0, 0);
-    // Cut by its path while it is being sent.
+    // Cut by its path while it is being sent, also behind WRITEs nobody waited for.
     let (day, text) = (20_261_142, file(20_261_142));
+    let mut sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(&path(day), PUT)?;
-    let junk = [&text.as_bytes()[..60], &[b'#'; 400]].concat();
-    assert_eq!(write(&mut sftp, &handle, 0, &junk)?, 0);
     let name = string(path(day).as_bytes());
-    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
-    assert_eq!(stat(&mut sftp, day)?, 60);
-    assert_eq!(write(&mut sftp, &handle, 60, &text.as_bytes()[60..])?, 0);
-    let (status, told) = close(&mut sftp, &handle)?;
-    assert_eq!(status, 0, "{told}");
+    let junk = [&text.as_bytes()[..60], &[b'#'; 400]].concat();
+    let fields = [&handle[..], &[0; 8], &string(&junk)];
+    let mut burst = sftp.request(raw::WRITE, &fields).1;
+    burst.extend(sftp.request(SETSTAT, &[&name, &size_of(60)]).1);
+    let rest = string(&text.as_bytes()[60..]);
+    let fields = [&handle[..], &60_u64.to_be_bytes(), &rest];
+    burst.extend(sftp.request(raw::WRITE, &fields).1);
+    burst.extend(sftp.request(raw::CLOSE, &[&handle]).1);
+    sftp.send(&burst)?;
+    let statuses: Vec<u32> = (0..4)
+        .map(|_| sftp.reply()?.status())
+        .collect::<Result<_, _>>()?;
+    assert_eq!(
+        statuses.iter().sum::<u32>(),
+        4,
+        "{statuses:?}: only the CLOSE fails"
+    );
     // Emptied by its handle over a longer file: nothing of that can be left behind.
+    let handle = sftp.open_file(&path(day), PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
     let handle = sftp.open_file(&path(day), PATCH)?;
     assert_eq!(
         sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?.status()?,
@@ -458,36 +428,47 @@ fn cuts() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 0, orders(1).as_bytes())?, 0);
     assert_eq!(close(&mut sftp, &handle)?.0, 0);
     gateway.wait_state("orders_20261142.csv", "delivered")?;
-    // Behind a gap: an append begins where the file is shown to end.
-    let (day, text) = (20_261_143, file(20_261_143));
-    let mut other = RawSftp::open(&gateway, &[])?;
-    let handle = other.open_file(&path(day), PUT)?;
-    assert_eq!(write(&mut other, &handle, 0, &text.as_bytes()[..90])?, 0);
-    assert_eq!(write(&mut other, &handle, 120, &text.as_bytes()[120..])?, 0);
-    drop(other);
-    gateway.wait_state("orders_20261143.csv", "interrupted")?;
-    assert_eq!(stat(&mut sftp, day)?, 90);
-    let handle = sftp.open_file(&path(day), APPEND)?;
-    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
-    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    // Behind a gap: an upload goes on where the file is shown to end, and has to come as far again;
+    // also when the gateway was killed.
+    for (day, flags, is_killed, is_whole) in [
+        (20_261_143, APPEND, false, true),
+        (20_261_144, PATCH, true, true),
+        (20_261_145, PATCH, false, false),
+    ] {
+        let text = file(day);
+        let mut other = RawSftp::open(&gateway, &[])?;
+        let handle = other.open_file(&path(day), PUT)?;
+        assert_eq!(write(&mut other, &handle, 0, &text.as_bytes()[..90])?, 0);
+        assert_eq!(write(&mut other, &handle, 120, &text.as_bytes()[120..])?, 0);
+        if is_killed {
+            let fields = [&string(b"fsync@openssh.com")[..], &handle];
+            assert_eq!(other.ask(raw::EXTENDED, &fields)?.status()?, 0);
+            gateway.kill()?;
+            gateway.serve()?;
+        }
+        drop(other);
+        gateway.wait_state(&format!("orders_{day}.csv"), "interrupted")?;
+        sftp = RawSftp::open(&gateway, &[])?;
+        assert_eq!(stat(&mut sftp, day)?, 90);
+        let handle = sftp.open_file(&path(day), flags)?;
+        let end = if is_whole { text.len() } else { 130 };
+        assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..end])?, 0);
+        let (status, told) = close(&mut sftp, &handle)?;
+        assert_eq!(status == 0, is_whole, "{day}: {told}");
+    }
     // Cut to nothing and stretched again, which no file has bytes for.
-    let partial = format!("{}.part", path(20_261_144));
+    let partial = format!("{}.part", path(20_261_146));
     let handle = sftp.open_file(&partial, PUT)?;
-    let text = file(20_261_144);
+    let text = file(20_261_146);
     assert_eq!(write(&mut sftp, &handle, 0, text.as_bytes())?, 0);
     assert_eq!(close(&mut sftp, &handle)?.0, 0);
     let from = string(partial.as_bytes());
     for bytes in [0, u64::try_from(text.len())?] {
         assert_eq!(sftp.ask(SETSTAT, &[&from, &size_of(bytes)])?.status()?, 0);
     }
-    let to = string(path(20_261_144).as_bytes());
+    let to = string(path(20_261_146).as_bytes());
     assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 4);
-    gateway.wait_until("five objects", || Ok(gateway.objects()?.len() == 5))?;
-    for (key, object) in gateway.objects()? {
-        let rows = String::from_utf8_lossy(&object).lines().count() - 1;
-        assert!(rows == 3 || rows == 1, "{key}: {rows} rows");
-    }
-    Ok(())
+    gateway.wait_until("four objects", || Ok(gateway.objects()?.len() == 4))
 }
 
 fn one_transaction() -> Verdict {
