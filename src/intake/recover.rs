@@ -15,7 +15,7 @@ use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::inspection::{Effort, Inspected, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::settle::{Case, UploadFault, inspect};
-use crate::intake::submission::{Ending, Unjudged};
+use crate::intake::submission::{Ending, Unjudged, beyond_gap};
 use crate::intake::{Intake, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Beginning, Row, State};
@@ -220,7 +220,7 @@ impl Intake {
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
-            declared: row.declared.or((bytes < end).then_some(end)),
+            declared: beyond_gap(row.declared, bytes, end),
             ending: Ending::CutOff,
         };
         self.interrupt(unjudged).await?;

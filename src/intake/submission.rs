@@ -713,10 +713,7 @@ impl Receiving {
             self.intake.0.metrics.limit_reached(Limit::Spool);
             return Err(self.spoil(full()));
         }
-        if let Some(staged) = self.resumable.take()
-            && offset == 0
-            && staged > 0
-        {
+        if self.resumable.take().is_some() && offset == 0 {
             // The first write decides: from the start means a new file, not more of the old one.
             self.raw
                 .truncate(0)
@@ -870,13 +867,25 @@ impl Receiving {
             raw_inline: sealed.inline,
             mtime: self.file.mtime(),
             bytes: contiguous,
-            declared: declared.or((contiguous < end).then_some(end)),
+            declared: beyond_gap(declared, contiguous, end),
             ending,
         };
         self.intake.interrupt(case).await?;
         self.share.leave(contiguous);
         drop(self.hold);
         Ok(Told::default())
+    }
+}
+
+/// The declared size of a file that is kept without what lies behind its first gap: it has to come as far
+/// again. One that went past what it had declared is never whole.
+pub(super) fn beyond_gap(declared: Option<u64>, contiguous: u64, end: u64) -> Option<u64> {
+    if contiguous == end {
+        return declared;
+    }
+    match declared {
+        Some(declared) if declared < end => Some(0),
+        declared => declared.or(Some(end)),
     }
 }
 

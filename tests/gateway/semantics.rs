@@ -42,6 +42,11 @@ pub(crate) const TESTS: &[Test] = &[
         cuts,
     ),
     (
+        "a file that went past its promise and was cut off is not whole; from the start it is another",
+        Needs::OpenSsh,
+        broken_promise,
+    ),
+    (
         "a file is one transaction, whichever of its names it is sent under",
         Needs::OpenSsh,
         one_transaction,
@@ -469,6 +474,42 @@ fn cuts() -> Verdict {
     let to = string(path(20_261_146).as_bytes());
     assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 4);
     gateway.wait_until("four objects", || Ok(gateway.objects()?.len() == 4))
+}
+
+fn broken_promise() -> Verdict {
+    // One that went past its promise is never whole; from the start it is another file.
+    let gateway = Gateway::start()?;
+    let (path, text) = ("/inbox/orders_20261147.csv", orders(3));
+    let name = string(path.as_bytes());
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let fields = [&name[..], &PUT.to_be_bytes(), &size_of(100)];
+    let opened = sftp.ask(raw::OPEN, &fields)?;
+    for part in [0..90, 120..150] {
+        let offset = u64::try_from(part.start)?;
+        assert_eq!(
+            write(&mut sftp, &opened.body, offset, &text.as_bytes()[part])?,
+            0
+        );
+    }
+    drop(sftp);
+    gateway.wait_state("orders_20261147.csv", "interrupted")?;
+    sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..100])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert!(status == 4 && told.contains("incomplete"), "{told}");
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 300, &[b'#'; 30])?, 0);
+    drop(sftp);
+    gateway.wait_state("orders_20261147.csv", "interrupted")?;
+    sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    let short = crate::harness::orders_with(1, |_| "last@example.org".to_owned());
+    assert!(short.len() < 300);
+    assert_eq!(write(&mut sftp, &handle, 0, short.as_bytes())?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    gateway.wait_until("one object", || Ok(gateway.objects()?.len() == 1))
 }
 
 fn one_transaction() -> Verdict {
