@@ -52,9 +52,10 @@ pub(super) struct LiveFile {
     mtime: AtomicI64,
     /// The size its client has set, by handle or by path; [`NO_SIZE`] when it has set none.
     set_bytes: AtomicU64,
-    /// It was set by path below what is there, where nobody can cut the file: it stays, whatever is
-    /// written, and a file of another size is not whole.
-    is_cut: AtomicBool,
+    /// The smallest that was set by path, below what was there; [`NO_SIZE`] when none was.
+    cut_to: AtomicU64,
+    /// Nothing that is said of it from now on reaches who has been writing it.
+    is_over: AtomicBool,
 }
 
 /// Holds a path against other writers; lets go when dropped.
@@ -68,11 +69,16 @@ const NO_TIME: i64 = i64::MIN;
 /// No file is so large.
 const NO_SIZE: u64 = u64::MAX;
 /// Between two looks whether an earlier sender gives a sign of life, or has let go.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 // === impl Live ===
 
 impl Live {
+    /// Nobody sends it any more.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sender.is_none()
+    }
+
     /// What it is listed with: open while its client is at it, closed while it is being judged.
     pub(super) fn mode(&self) -> u32 {
         if self.sender.is_some() { 0o600 } else { 0o400 }
@@ -258,7 +264,8 @@ impl LiveFile {
             bytes: AtomicU64::new(bytes),
             mtime: AtomicI64::new(NO_TIME),
             set_bytes: AtomicU64::new(NO_SIZE),
-            is_cut: AtomicBool::new(false),
+            cut_to: AtomicU64::new(NO_SIZE),
+            is_over: AtomicBool::new(false),
         })
     }
 
@@ -270,39 +277,51 @@ impl LiveFile {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// The size its client says it has; what is written past it takes that back, as a file grows.
+    /// The size its client has set; what is written past it takes that back, as a file grows.
     pub(super) fn declared(&self) -> Option<u64> {
-        Some(self.set_bytes.load(Ordering::Relaxed)).filter(|bytes| *bytes != NO_SIZE)
+        Some(self.set_bytes.load(Ordering::SeqCst)).filter(|bytes| *bytes != NO_SIZE)
     }
 
-    /// Set by its handle: the file has just been cut to it, if it was longer.
+    /// Its client has set its size.
     pub(super) fn declare(&self, bytes: u64) {
-        self.is_cut.store(false, Ordering::Relaxed);
         self.set_bytes
-            .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
+            .store(bytes.min(NO_SIZE - 1), Ordering::SeqCst);
     }
 
-    /// Set by its path, when the file has so many bytes: the smallest one below them stays.
-    pub(super) fn declare_by_path(&self, bytes: u64, there: u64) {
-        let is_cut = bytes < there;
-        if self.is_cut.fetch_or(is_cut, Ordering::Relaxed) {
-            self.set_bytes.fetch_min(bytes, Ordering::Relaxed);
+    /// Its client has set its size by its path. Below what is there, it is not whole any more: which
+    /// WRITEs the client meant to come before that and which behind it, nobody can tell. False when
+    /// nobody writes it any more.
+    pub(super) fn declare_by_path(&self, bytes: u64) -> bool {
+        if bytes < self.bytes() {
+            self.cut_to.fetch_min(bytes, Ordering::SeqCst);
         } else {
-            self.set_bytes
-                .store(bytes.min(NO_SIZE - 1), Ordering::Relaxed);
+            self.declare(bytes);
         }
+        !self.is_over.load(Ordering::SeqCst)
+    }
+
+    /// Where it was cut by its path.
+    pub(super) fn cut_to(&self) -> Option<u64> {
+        Some(self.cut_to.load(Ordering::SeqCst)).filter(|bytes| *bytes != NO_SIZE)
+    }
+
+    /// It was cut by its handle, at this place.
+    pub(super) fn is_cut(&self, bytes: u64) {
+        if bytes <= self.cut_to.load(Ordering::SeqCst) {
+            self.cut_to.store(NO_SIZE, Ordering::SeqCst);
+        }
+    }
+
+    /// From now on nothing said of it counts.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
     }
 
     /// Bytes up to `end` were written.
     pub(super) fn grow_to(&self, end: u64) {
-        if self.set_bytes.load(Ordering::Relaxed) < end && !self.is_cut.load(Ordering::Relaxed) {
-            self.forget_declared();
+        if self.set_bytes.load(Ordering::SeqCst) < end {
+            self.set_bytes.store(NO_SIZE, Ordering::SeqCst);
         }
-    }
-
-    pub(super) fn forget_declared(&self) {
-        self.is_cut.store(false, Ordering::Relaxed);
-        self.set_bytes.store(NO_SIZE, Ordering::Relaxed);
     }
 
     pub(super) fn mtime(&self) -> Option<i64> {

@@ -166,7 +166,7 @@ impl Intake {
         let newer = self
             .0
             .ledger
-            .newest_accepted_at(&row.partner, &row.path, row.opened_at)
+            .newest_accepted_at(&row.partner, &row.path, row.moment)
             .await
             .map_err(|fault| ours(&fault))?;
         if let Some(newer) = newer {

@@ -90,7 +90,7 @@ impl Intake {
             return Ok(Err("its feed has no quiet window any more".to_owned()));
         }
         let (ledger, path) = (&self.0.ledger, permit.path().as_str());
-        if ledger.came_since(&row.partner, path, row.opened_at).await? {
+        if ledger.came_since(&row.partner, path, row.moment).await? {
             // Its client has gone on without it, and knows best.
             return Ok(Err(
                 "its final name has a newer file, or one to be resumed".to_owned()

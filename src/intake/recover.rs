@@ -15,7 +15,7 @@ use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::inspection::{Effort, Inspected, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::settle::{Case, UploadFault, inspect};
-use crate::intake::submission::{Ending, Unjudged, beyond_gap};
+use crate::intake::submission::{Ending, Unjudged};
 use crate::intake::{Intake, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Beginning, Row, State};
@@ -183,7 +183,7 @@ impl Intake {
             .ledger
             .at_path(&row.partner, &row.path, self.visible_since())
             .await?;
-        if there.is_some_and(|newer| newer.id != id && newer.opened_at > row.opened_at) {
+        if there.is_some_and(|newer| newer.id != id && newer.moment > row.moment) {
             // A newer file has taken its place; nothing of this one was acknowledged.
             return Ok(self.discard(&row).await?);
         }
@@ -198,15 +198,14 @@ impl Intake {
             spool
                 .resume(id, Lane::Raw, &key, inline.as_deref())
                 .and_then(|mut raw| {
-                    let (bytes, end) = (raw.contiguous(), raw.end());
-                    raw.truncate(bytes)?;
+                    let bytes = raw.contiguous();
                     let sealed = raw.finish()?;
                     raw.sync()?;
-                    Ok((sealed, bytes, end))
+                    Ok((sealed, bytes))
                 })
         })
         .await?;
-        let (sealed, bytes, end) = match found {
+        let (sealed, bytes) = match found {
             Ok(found) => found,
             // Nothing was acknowledged, and what is there is of no use to anybody.
             Err(SpoolFault::Damaged { .. }) => return Ok(self.discard(&row).await?),
@@ -220,8 +219,13 @@ impl Intake {
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
-            declared: beyond_gap(row.declared, bytes, end),
-            ending: Ending::CutOff,
+            declared: row.declared,
+            // It was being judged when the process died, and still has its partial name.
+            ending: if row.closed {
+                Ending::Closed
+            } else {
+                Ending::CutOff
+            },
         };
         self.interrupt(unjudged).await?;
         self.0.quota.add(&row.partner, bytes);

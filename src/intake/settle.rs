@@ -86,6 +86,9 @@ impl Receiving {
     )]
     pub(super) async fn judge(mut self, tell: Answer) {
         let closed_at = self.intake.now();
+        let declared = self.declared();
+        let declared_for_later = self.declared_for_later();
+        let is_said_whole = self.is_said_whole();
         let mut raw = self.raw;
         let effort = effort_of(&raw, &self.feed);
         let sealing = perform(effort, move || {
@@ -111,15 +114,14 @@ impl Receiving {
             }
         };
         if self.refusal.is_none() {
-            let declared = self.file.declared().or(self.promised_bytes);
-            let evidence = shortfalls(contiguous, end, declared);
+            let evidence = shortfalls(contiguous, end, declared, self.file.cut_to());
             self.faults.extend(evidence);
             let wanted = self.feed.completeness;
             let is_declared = declared.is_some();
             self.faults
                 .extend(unproven(wanted, is_declared, self.evidence));
             let over = self.beginning.over;
-            let stale = over.filter(|_| declared.is_none());
+            let stale = over.filter(|_| !is_said_whole);
             self.faults
                 .extend(stale.and_then(|over| stale_tail(end, over)));
         }
@@ -137,6 +139,7 @@ impl Receiving {
         );
         let channel = channel_of(&self.beginning);
         let (intake, share) = (self.intake.clone(), self.share);
+        let named_before = self.named_before;
         let mut case = Case {
             beginning: self.beginning,
             policy: self.policy,
@@ -203,13 +206,22 @@ impl Receiving {
             Err(fault) => {
                 let refusal = Refusal::ours("inspect a file", &fault);
                 if tell.is_some() {
+                    // It is what it was: cut off, or closed under a partial name.
+                    let mut beginning = case.beginning;
+                    let ending = match named_before {
+                        Some(path) => {
+                            beginning.path = path;
+                            Ending::Closed
+                        }
+                        None => Ending::CutOff,
+                    };
                     let unjudged = Unjudged {
-                        beginning: case.beginning,
+                        beginning,
                         raw_inline: case.raw.inline,
                         mtime: case.mtime,
                         bytes: contiguous,
-                        declared: None,
-                        ending: Ending::CutOff,
+                        declared: declared_for_later,
+                        ending,
                     };
                     // Told as a failure either way; what could not be kept is in the log, and counted
                     // when it is mended.
@@ -643,8 +655,14 @@ impl Case {
     }
 }
 
-/// What shows that a file is not whole: gaps, and fewer or more bytes than declared.
-fn shortfalls(contiguous: u64, end: u64, declared: Option<u64>) -> Vec<UploadFault> {
+/// What shows that a file is not whole: gaps, fewer or more bytes than declared, a size set by its path
+/// while it was being sent.
+fn shortfalls(
+    contiguous: u64,
+    end: u64,
+    declared: Option<u64>,
+    cut_to: Option<u64>,
+) -> Vec<UploadFault> {
     let mut faults = Vec::new();
     if contiguous < end {
         let detail = format!("bytes from {contiguous} on were not all sent; {end} is the end");
@@ -666,6 +684,15 @@ fn shortfalls(contiguous: u64, end: u64, declared: Option<u64>) -> Vec<UploadFau
             ..Sample::default()
         };
         let rule = "the declared size";
+        faults.push(UploadFault::incomplete(Verdict::Rejected, rule, sample));
+    }
+    if let Some(cut) = cut_to {
+        let detail = format!("its size was set to {cut} by its path while it was being sent");
+        let sample = Sample {
+            detail,
+            ..Sample::default()
+        };
+        let rule = "sizes set by the handle that writes";
         faults.push(UploadFault::incomplete(Verdict::Rejected, rule, sample));
     }
     faults

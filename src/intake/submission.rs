@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use crate::authority::Identity;
 use crate::authority::permit::UploadPermit;
 use crate::authority::places::Area;
-use crate::depot::spool::{SpoolSync, SpoolWriter};
+use crate::depot::spool::{SpoolFault, SpoolSync, SpoolWriter};
 use crate::inspect::report::Sample;
 use crate::intake::hold::{Hold, LiveFile};
 use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
@@ -16,7 +16,7 @@ use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::{UploadFault, is_accepted};
 use crate::intake::{Intake, Opening, Peer, Refusal, RefusalKind, Told};
-use crate::ledger::submissions::{Beginning, Origin, Partial, Row, State};
+use crate::ledger::submissions::{Beginning, Origin, Partial, Resuming, Row, State};
 use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
 use crate::telemetry::{Event, Limit};
@@ -40,6 +40,14 @@ pub struct PendingSync {
     sync: SpoolSync,
 }
 
+/// A size on its way into the ledger; it does not hold the submission.
+pub struct PendingSize {
+    intake: Intake,
+    id: SubmissionId,
+    begun: Option<watch::Receiver<Option<bool>>>,
+    bytes: u64,
+}
+
 /// The state of a submission that is being written.
 #[expect(
     clippy::struct_excessive_bools,
@@ -57,6 +65,8 @@ pub(super) struct Receiving {
     pub(super) behind: Option<Behind>,
     /// The size its client gave before it sent anything: what then comes is as long, or is not whole.
     pub(super) promised_bytes: Option<u64>,
+    /// That was when it was opened before.
+    is_old_promise: bool,
     /// Why it is whole, beside its CLOSE.
     pub(super) evidence: Option<Evidence>,
     /// Faults of the upload itself, found before any inspection.
@@ -70,10 +80,15 @@ pub(super) struct Receiving {
     append: Append,
     pub(super) refusal: Option<Refusal>,
     spoiled: bool,
-    /// Bytes of an earlier, interrupted upload that the first write decides about.
-    resumable: Option<u64>,
+    /// Bytes at the start that came when it was opened before. What is written over any of them cuts
+    /// the file there first: two versions are never mixed.
+    inherited: u64,
+    /// It was there before, and nothing has been written to it since, nor was its size set.
+    is_untouched: bool,
     /// That one had been closed under its partial name.
     was_closed: bool,
+    /// The partial name it was closed under and has until there is a verdict.
+    pub(super) named_before: Option<String>,
     woken_at: u64,
     pub(super) file: Arc<LiveFile>,
 }
@@ -109,6 +124,18 @@ pub(super) enum Evidence {
     Rename,
 }
 
+/// Why an unfinished file is taken up again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Why {
+    /// Its client goes on, and may have said how long it will be.
+    ToSend {
+        /// That size.
+        promised: Option<u64>,
+    },
+    /// Nothing more will be written, and this shows it.
+    Whole(Evidence),
+}
+
 /// How writing ended without a verdict.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -139,12 +166,16 @@ impl Intake {
         let hold = self
             .hold_to_send(&partner, &path, &origin, peer, &file)
             .await?;
-        let earlier = self
-            .0
-            .ledger
-            .at_path(&partner, &path, self.shown_since(&partner))
-            .await
-            .map_err(|fault| Refusal::ours("look up the path", &fault))?;
+        let there = async |since| {
+            let found = self.0.ledger.at_path(&partner, &path, since).await;
+            found.map_err(|fault| Refusal::ours("look up the path", &fault))
+        };
+        let earlier = there(self.shown_since(&partner)).await?;
+        // What was taken is not forgotten where it is out of sight.
+        let known = match &earlier {
+            Some(row) => Some(row.clone()),
+            None => there(self.visible_since()).await?,
+        };
         if earlier
             .as_ref()
             .is_some_and(|row| row.state == State::Received)
@@ -156,7 +187,7 @@ impl Intake {
             return Err(Refusal::new(RefusalKind::NoSuchFile, text));
         }
         let is_taken = |row: &Row| is_accepted(row.state) || row.state == State::Held;
-        if opening.append && !opening.truncate && earlier.as_ref().is_some_and(is_taken) {
+        if opening.append && !opening.truncate && known.as_ref().is_some_and(is_taken) {
             // What would come is the end of another file than the one that was taken.
             return Err(not_appended(permit.name()));
         }
@@ -174,23 +205,30 @@ impl Intake {
             .filter(|row| row.state == State::Interrupted)
             .map_or(0, |row| row.bytes);
         self.make_sure_of_room(&permit, declared, own)?;
-        let truncates = opening.truncate || self.is_truncated(&partner, &path);
-        let over = earlier
+        // Asked for at every OPEN: it is about this one alone.
+        let was_emptied = self.is_truncated(&partner, &path);
+        let truncates = opening.truncate || was_emptied;
+        let over = known
             .as_ref()
             .filter(|row| is_taken(row) && !truncates)
-            .map(|row| row.bytes);
+            // What is held for being shorter than what it was written over is no measure.
+            .map(|row| row.over.unwrap_or(0).max(row.bytes));
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
-            Some(row) if !truncates => self.resume(&permit, origin, row, hold, file, None).await?,
+            Some(row) if !truncates => {
+                let promised = opening.declared_bytes;
+                self.resume(&permit, origin, row, hold, file, Why::ToSend { promised })
+                    .await?
+            }
             Some(row) => {
                 self.discard(&row).await?;
                 self.begin(&permit, origin, hold, file).await?
             }
             None => self.begin(&permit, origin, hold, file).await?,
         };
-        receiving.promised_bytes = opening.declared_bytes;
         if opening.declared_bytes.is_some() {
             // What was said before is out of date.
-            receiving.file.forget_declared();
+            receiving.promised_bytes = opening.declared_bytes;
+            receiving.is_old_promise = false;
         }
         if opening.append {
             receiving.append = Append::FromSomewhere;
@@ -231,8 +269,7 @@ impl Intake {
         self.receiving(permit, beginning, raw, hold, file, 0).await
     }
 
-    /// Goes on with an interrupted submission, under today's policy. `whole`: nothing more will be
-    /// written, and why.
+    /// Goes on with an interrupted submission, under today's policy.
     pub(super) async fn resume(
         &self,
         permit: &UploadPermit,
@@ -240,9 +277,11 @@ impl Intake {
         row: Row,
         hold: Hold,
         file: Arc<LiveFile>,
-        whole: Option<Evidence>,
+        why: Why,
     ) -> Result<Receiving, Refusal> {
         let ours = |fault: &dyn std::fmt::Display| Refusal::ours("resume a submission", fault);
+        // From here on nobody else changes the row.
+        hold.own(row.id);
         let wrapped = row
             .raw_key
             .clone()
@@ -255,20 +294,58 @@ impl Intake {
         let spool = self.0.spool.clone();
         let key = raw_key.clone();
         let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
-        let id = row.id;
-        let raw = blocking(move || spool.resume(id, Lane::Raw, &key, inline.as_deref()))
-            .await
-            .map_err(|fault| ours(&fault))?
-            .map_err(|fault| ours(&fault))?;
+        let (id, bytes) = (row.id, row.bytes);
+        let is_whole = matches!(why, Why::Whole(_));
+        let raw = blocking(move || {
+            if inline.is_some() {
+                // Of an attempt that got no further.
+                spool.remove(id, Lane::Raw)?;
+            }
+            let mut raw = spool.resume(id, Lane::Raw, &key, inline.as_deref())?;
+            if raw.contiguous() > bytes {
+                // It was cut by its path.
+                raw.truncate(bytes)?;
+            }
+            if !is_whole {
+                // What is written over it must not come back when the process dies.
+                raw.spill()?;
+            }
+            Ok(raw)
+        })
+        .await
+        .map_err(|fault| ours(&fault))?
+        .map_err(|fault: SpoolFault| ours(&fault))?;
         let mut beginning = self.beginning(permit, origin, row.id, wrapped);
         beginning.opened_at = row.opened_at;
         beginning.over = row.over;
         let staged = raw.contiguous();
+        if staged < raw.end() && !is_whole {
+            // It was shown as long as it is up to its first gap, and goes on there; it has to come as far
+            // again, or its size has to be declared.
+            beginning.over = beginning.over.max(Some(raw.end()));
+        }
         let mut receiving = self
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
             .await?;
+        let resuming = match why {
+            Why::ToSend { promised } => Resuming {
+                closed: false,
+                declared: promised.or(row.declared),
+                in_a_file: true,
+            },
+            Why::Whole(_) => {
+                // Until there is a verdict it is what it was: a closed file with a partial name.
+                beginning.path.clone_from(&row.path);
+                receiving.named_before = Some(row.path.clone());
+                Resuming {
+                    closed: row.closed,
+                    declared: row.declared,
+                    in_a_file: false,
+                }
+            }
+        };
         // Last: until here a failure leaves the row as it was.
-        if let Err(fault) = self.0.ledger.resume(beginning).await {
+        if let Err(fault) = self.0.ledger.resume(beginning, resuming).await {
             receiving.share.leave(row.bytes);
             return Err(ours(&fault));
         }
@@ -276,15 +353,21 @@ impl Intake {
         if let Some(mtime) = row.mtime.filter(|_| receiving.file.mtime().is_none()) {
             receiving.file.set_mtime(mtime);
         }
-        receiving.evidence = whole;
-        receiving.resumable = whole.is_none().then_some(staged);
-        receiving.was_closed = row.closed;
-        if let Some(declared) = row.declared {
-            receiving.file.declare_by_path(declared, staged);
+        receiving.promised_bytes = row.declared;
+        receiving.is_old_promise = true;
+        receiving.inherited = staged;
+        receiving.is_untouched = receiving.raw.end() > 0 && !is_whole;
+        if !is_whole {
+            let cut = receiving.raw.truncate(staged);
+            cut.map_err(|fault| receiving.broken("truncate the spool", &fault))?;
         }
+        receiving.was_closed = row.closed;
         receiving.file.set_bytes(staged);
-        if receiving.raw.is_spilled() && whole.is_some() {
-            receiving.follow();
+        if let Why::Whole(evidence) = why {
+            receiving.evidence = Some(evidence);
+            if receiving.raw.is_spilled() {
+                receiving.follow();
+            }
         }
         Ok(receiving)
     }
@@ -325,14 +408,17 @@ impl Intake {
             raw,
             behind: None,
             promised_bytes: None,
+            is_old_promise: false,
             evidence: None,
             faults: Vec::new(),
             partial: permit.is_partial(),
             begun: false,
             refusal: None,
             spoiled: false,
-            resumable: None,
+            inherited: 0,
+            is_untouched: false,
             was_closed: false,
+            named_before: None,
             woken_at: 0,
             file,
         })
@@ -516,29 +602,16 @@ impl Submission {
         }
     }
 
-    /// FSETSTAT size: truncates when shorter, else declares the size.
+    /// FSETSTAT size: cuts the file when it is longer, and declares the size. What comes back is to be
+    /// awaited before the answer: where the ledger knows the file, it is told.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub fn set_bytes(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let Some(receiving) = &mut self.0 else {
-            return Ok(());
-        };
-        receiving.resumable = None;
-        receiving.promised_bytes = None;
-        if bytes == 0 {
-            // Emptied: nothing of an earlier file can be left behind.
-            receiving.beginning.over = None;
+    pub fn set_bytes(&mut self, bytes: u64) -> Result<Option<PendingSize>, Refusal> {
+        match &mut self.0 {
+            Some(receiving) => receiving.set_bytes(bytes),
+            None => Ok(None),
         }
-        if bytes < receiving.raw.end() {
-            receiving
-                .raw
-                .truncate(bytes)
-                .map_err(|fault| receiving.broken("truncate the spool", &fault))?;
-            receiving.file.set_bytes(bytes);
-        }
-        receiving.file.declare(bytes);
-        Ok(())
     }
 
     /// FSETSTAT mtime, seconds since 1970.
@@ -592,9 +665,8 @@ impl Submission {
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
             let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
             // Only what this OPEN has promised shows that nothing is missing.
-            let is_known_whole = receiving.promised_bytes == Some(receiving.raw.end());
-            let is_untouched =
-                receiving.resumable.is_some_and(|staged| staged > 0) && !is_known_whole;
+            let is_known_whole = receiving.is_said_whole();
+            let is_untouched = receiving.is_untouched && !is_known_whole;
             if is_untouched && refused.is_none() {
                 // Opened and closed, and nothing written: what was cut off is still cut off.
                 let ending = if receiving.was_closed && !is_short {
@@ -632,6 +704,24 @@ impl Submission {
                 &"the task ended without an answer",
             ))
         })
+    }
+}
+
+// === impl PendingSize ===
+
+impl PendingSize {
+    /// The ledger knows the size when this returns.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub async fn finish(self) -> Result<(), Refusal> {
+        if let Some(mut begun) = self.begun {
+            // Where it did not begin, its CLOSE will tell.
+            drop(begun.wait_for(Option::is_some).await);
+        }
+        let (id, ledger) = (self.id, &self.intake.0.ledger);
+        let declared = ledger.declare(id, self.bytes).await;
+        declared.map_err(|fault| Refusal::ours("record a size", &fault))
     }
 }
 
@@ -688,6 +778,9 @@ impl Receiving {
             return Err(self.refuse(text));
         }
         let offset = self.place(offset, data.len())?;
+        if data.is_empty() {
+            return Ok(());
+        }
         let end = u64::try_from(data.len())
             .ok()
             .and_then(|len| offset.checked_add(len));
@@ -713,27 +806,75 @@ impl Receiving {
             self.intake.0.metrics.limit_reached(Limit::Spool);
             return Err(self.spoil(full()));
         }
-        if self.resumable.take().is_some() && offset == 0 {
-            // The first write decides: from the start means a new file, not more of the old one.
-            self.raw
-                .truncate(0)
-                .map_err(|fault| self.broken("truncate the spool", &fault))?;
-            self.file.set_bytes(0);
-            self.file.forget_declared();
+        // The first WRITE of offset 0 begins another file, also over bytes that lie behind a gap.
+        let is_another = std::mem::take(&mut self.is_untouched) && offset == 0;
+        if is_another || offset < self.inherited {
+            self.write_over(offset)?;
         }
+        let before = self.raw.end();
         self.file.grow_to(end);
         self.raw
             .write_at(offset, data)
+            .and_then(|()| {
+                // Out of order, it is not only the end that would be lost with the process.
+                if offset != before && self.raw.is_spilled() {
+                    self.raw.seal_tail()
+                } else {
+                    Ok(())
+                }
+            })
             .map_err(|fault| self.broken("write the spool", &fault))?;
-        self.file.set_bytes(end.max(self.file.bytes()));
+        self.file.set_bytes(end.max(before));
         self.keep_up();
         Ok(())
+    }
+
+    /// Cuts what was there before where it is written over: from the start, that makes another file of
+    /// it. How long it was is remembered, since its client may have meant to keep the rest.
+    fn write_over(&mut self, offset: u64) -> Result<(), Refusal> {
+        self.beginning.over = self.beginning.over.max(Some(self.inherited));
+        self.cut(offset)?;
+        if offset == 0 && self.is_old_promise {
+            self.promised_bytes = None;
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self, bytes: u64) -> Result<(), Refusal> {
+        self.raw
+            .truncate(bytes)
+            .map_err(|fault| self.broken("truncate the spool", &fault))?;
+        self.inherited = self.inherited.min(bytes);
+        self.file.set_bytes(self.raw.end());
+        Ok(())
+    }
+
+    fn set_bytes(&mut self, bytes: u64) -> Result<Option<PendingSize>, Refusal> {
+        if bytes < self.raw.end() {
+            self.cut(bytes)?;
+        }
+        // Its client has said itself how long it is: nothing behind that is missed.
+        self.beginning.over = self.beginning.over.map(|over| over.min(bytes));
+        self.promised_bytes = None;
+        self.is_untouched = false;
+        self.file.is_cut(bytes);
+        self.file.declare(bytes);
+        Ok(self.begun.then(|| PendingSize {
+            intake: self.intake.clone(),
+            id: self.beginning.id,
+            begun: self
+                .behind
+                .as_ref()
+                .map(|behind| behind.progress.begun.subscribe()),
+            bytes,
+        }))
     }
 
     /// Where a WRITE goes. With APPEND to the end, if its client counts from the start of the file, or
     /// from the end as it was at some WRITE of offset 0 (asyncssh), and has not lost count.
     fn place(&mut self, offset: u64, bytes: usize) -> Result<u64, Refusal> {
-        let end = self.raw.end();
+        // One that was made longer ends there, with a hole nobody has filled.
+        let end = self.raw.end().max(self.file.declared().unwrap_or(0));
         let base = match self.append {
             Append::No => return Ok(offset),
             Append::From(_) | Append::FromSomewhere if offset == 0 => end,
@@ -756,10 +897,23 @@ impl Receiving {
         self.file.declared().or(self.promised_bytes)
     }
 
+    /// Its client has said since this OPEN that it is as long as it is.
+    pub(super) fn is_said_whole(&self) -> bool {
+        let promised = self.promised_bytes.filter(|_| !self.is_old_promise);
+        self.file.declared().or(promised) == Some(self.raw.end())
+    }
+
+    /// What is remembered of its declared size when it is cut off. One that was set says no more than
+    /// the file itself, once that is as long.
+    pub(super) fn declared_for_later(&self) -> Option<u64> {
+        let set = self.file.declared().filter(|set| *set > self.raw.end());
+        self.file.cut_to().or(set).or(self.promised_bytes)
+    }
+
     /// Another number of bytes has arrived than the client declared.
     fn declares_more(&self) -> bool {
-        self.declared()
-            .is_some_and(|declared| declared != self.raw.end())
+        let differs = |declared| declared != self.raw.end();
+        self.file.cut_to().is_some() || self.declared().is_some_and(differs)
     }
 
     fn begin_sync(&mut self) -> Result<PendingSync, Refusal> {
@@ -797,6 +951,7 @@ impl Receiving {
     fn follow(&mut self) {
         let ledger = self.intake.0.ledger.clone();
         let row = (!self.begun).then(|| self.beginning.clone());
+        let (file, promised) = (Arc::clone(&self.file), self.promised_bytes);
         // The digest, and the inspection where it looks at the bytes.
         let readers = 1 + usize::from(!self.feed.contract.passes_through());
         self.begun = true;
@@ -806,10 +961,13 @@ impl Receiving {
             self.raw.syncer(),
             async move {
                 match row {
-                    Some(row) => ledger.begin(row).await.map_err(|fault| {
-                        tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
-                        InspectionFault::Ended
-                    }),
+                    Some(row) => {
+                        let declared = move || file.declared().or(promised);
+                        ledger.begin(row, declared).await.map_err(|fault| {
+                            tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
+                            InspectionFault::Ended
+                        })
+                    }
                     None => Ok(()),
                 }
             },
@@ -846,18 +1004,18 @@ impl Receiving {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }
-        let declared = self.declared();
+        // What is said by its path from now on waits until the ledger knows it.
+        self.file.end();
+        let declared = self.declared_for_later();
         if self.raw.end() == 0 && !self.begun && !self.partial {
             return Ok(Told::default());
         }
         let raw = self.raw;
-        let (sealed, contiguous, end) = blocking(move || {
+        let (sealed, contiguous) = blocking(move || {
             let mut raw = raw;
-            let (contiguous, end) = (raw.contiguous(), raw.end());
-            // What lies behind a gap comes again; that it was there is remembered.
-            let cut = raw.truncate(contiguous);
-            cut.and_then(|()| raw.finish())
-                .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous, end)))
+            let contiguous = raw.contiguous();
+            raw.finish()
+                .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous)))
         })
         .await
         .map_err(|fault| Refusal::ours("keep a partial file", &fault))?
@@ -867,25 +1025,13 @@ impl Receiving {
             raw_inline: sealed.inline,
             mtime: self.file.mtime(),
             bytes: contiguous,
-            declared: beyond_gap(declared, contiguous, end),
+            declared,
             ending,
         };
         self.intake.interrupt(case).await?;
         self.share.leave(contiguous);
         drop(self.hold);
         Ok(Told::default())
-    }
-}
-
-/// The declared size of a file that is kept without what lies behind its first gap: it has to come as far
-/// again. One that went past what it had declared is never whole.
-pub(super) fn beyond_gap(declared: Option<u64>, contiguous: u64, end: u64) -> Option<u64> {
-    if contiguous == end {
-        return declared;
-    }
-    match declared {
-        Some(declared) if declared < end => Some(0),
-        declared => declared.or(Some(end)),
     }
 }
 

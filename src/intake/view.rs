@@ -5,16 +5,17 @@ use std::sync::Arc;
 use std::sync::PoisonError;
 
 use bytes::Bytes;
+use tokio::time::{Instant, sleep};
 
 use crate::authority::permit::UploadPermit;
 use crate::authority::places::{self, Area, Place};
 use crate::authority::{Identity, Refused};
 use crate::depot::object::Object;
-use crate::intake::hold::{Hold, LiveFile};
+use crate::intake::hold::{Hold, LOOK_EVERY, LiveFile};
 use crate::intake::quota::QuotaUse;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::is_accepted;
-use crate::intake::submission::{Evidence, Submission, being_checked};
+use crate::intake::submission::{Evidence, Submission, Why, being_checked};
 use crate::intake::{Intake, Lately, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
@@ -23,6 +24,14 @@ use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
+
+/// What became of a size set by path.
+enum SetSize {
+    Done,
+    /// It is between two owners at the moment.
+    Moving,
+    NoFile,
+}
 
 /// What a path is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -337,24 +346,31 @@ impl Intake {
     ) -> Result<Told, Refusal> {
         let found = self.hold_and_look(permit.identity(), permit.path()).await;
         let (hold, there, file) = found?;
+        let mut unfinished = None;
         match there {
             Some(there)
                 if evidence == Evidence::Quiet
-                    && (there.state == State::Interrupted || there.opened_at > row.opened_at) =>
+                    && (there.state == State::Interrupted || there.moment > row.moment) =>
             {
                 // It has come since the partial name was looked at.
                 return Err(being_checked(permit.name()));
             }
-            Some(there) if there.state == State::Interrupted => self.discard(&there).await?,
+            Some(there) if there.state == State::Interrupted => unfinished = Some(there),
             Some(there) if there.state == State::Received => {
                 return Err(being_checked(permit.name()));
             }
             Some(_) | None => {}
         }
         file.set_bytes(row.bytes);
-        let whole = Some(evidence);
-        let receiving = self.resume(&permit, origin, row, hold, file, whole).await?;
-        Submission::of(receiving).close().await
+        let why = Why::Whole(evidence);
+        let receiving = self.resume(&permit, origin, row, hold, file, why).await?;
+        let told = Submission::of(receiving).close().await?;
+        if let Some(unfinished) = unfinished {
+            // It has taken the place of this one; a refused one would not have.
+            // What fails is in the log.
+            drop(self.discard(&unfinished).await);
+        }
+        Ok(told)
     }
 
     /// SETSTAT on a path: mtime is remembered, and that the file is empty now; the rest is accepted
@@ -379,38 +395,98 @@ impl Intake {
             Place::Nowhere => return Err(nowhere(&policy, path)),
         };
         let path = canonical(&policy, area, below)?;
-        if let Some(live) = self.live_file(who, path.as_str()) {
-            if let Some(mtime) = mtime {
-                live.set_mtime(mtime);
-            }
-            if let Some(bytes) = bytes {
-                live.declare_by_path(bytes, live.bytes());
-            }
-            return Ok(());
-        }
-        let since = self.visible_since();
-        let row = self
-            .0
-            .ledger
-            .at_path(&who.partner, path.as_str(), since)
-            .await
-            .map_err(broken)?;
-        let Some(row) = row else {
-            if policy.takes_folders() && self.is_own_folder(who, &path).await? {
+        if let (Some(mtime), Some(live)) = (mtime, self.live_file(who, path.as_str())) {
+            live.set_mtime(mtime);
+            if bytes.is_none() {
                 return Ok(());
             }
-            return Err(absent(&path));
-        };
-        if bytes == Some(0) {
-            self.note(&who.partner, path.as_str(), Lately::Truncated);
         }
-        // Of a file that was taken, its size is what it is.
-        let declared = bytes.filter(|_| row.state == State::Interrupted);
-        if mtime.is_none() && declared.is_none() {
+        let Some(bytes) = bytes else {
+            let Some(row) = self.listed_at(who, &path).await? else {
+                return self.touch_folder(who, &policy, &path).await;
+            };
+            let touched = self.0.ledger.touch(row.id, mtime, None, None).await;
+            return touched.map_err(broken);
+        };
+        let begun = Instant::now();
+        loop {
+            match self.set_size(who, &path, mtime, bytes).await? {
+                SetSize::Done => return Ok(()),
+                SetSize::NoFile => return self.touch_folder(who, &policy, &path).await,
+                SetSize::Moving if begun.elapsed() > limits::CUT_WITHIN => {
+                    return Err(being_checked(path.name().unwrap_or_default()));
+                }
+                SetSize::Moving => sleep(LOOK_EVERY).await,
+            }
+        }
+    }
+
+    /// SETSTAT size on a path: who writes the file hears it, or its row is changed while nobody can.
+    async fn set_size(
+        &self,
+        who: &Identity,
+        path: &VirtualPath,
+        mtime: Option<i64>,
+        bytes: u64,
+    ) -> Result<SetSize, Refusal> {
+        let slot = (who.partner.clone(), path.as_str().to_owned());
+        let live = {
+            let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+            live.get(&slot)
+                .map(|live| (Arc::clone(&live.file), live.id, live.is_sent()))
+        };
+        match live {
+            // It was taken as it was when it was closed.
+            Some((_, Some(_), true)) => return Ok(SetSize::Done),
+            Some((file, Some(id), false)) => {
+                if !file.declare_by_path(bytes) {
+                    return Ok(SetSize::Moving);
+                }
+                self.0.ledger.declare(id, bytes).await.map_err(broken)?;
+                return Ok(SetSize::Done);
+            }
+            Some((_, None, _)) => return Ok(SetSize::Moving),
+            None => {}
+        }
+        let file = LiveFile::new(0);
+        let address = who.source.to_string();
+        let Ok(_hold) = self.hold(&who.partner, path.as_str(), &address, &file) else {
+            return Ok(SetSize::Moving);
+        };
+        let Some(row) = self.listed_at(who, path).await? else {
+            return Ok(SetSize::NoFile);
+        };
+        if row.state != State::Interrupted {
+            // Of a file that was taken, its size is what it is.
+            if bytes == 0 {
+                self.note(&who.partner, path.as_str(), Lately::Truncated);
+            }
+            let touched = self.0.ledger.touch(row.id, mtime, None, None).await;
+            return touched.map(|()| SetSize::Done).map_err(broken);
+        }
+        let touched = self.0.ledger.touch(row.id, mtime, Some(bytes), None).await;
+        touched.map_err(broken)?;
+        let given_up = row.bytes.saturating_sub(bytes);
+        self.0.quota.give_back(&who.partner, given_up);
+        Ok(SetSize::Done)
+    }
+
+    async fn listed_at(&self, who: &Identity, path: &VirtualPath) -> Result<Option<Row>, Refusal> {
+        let since = self.visible_since();
+        let found = self.0.ledger.at_path(&who.partner, path.as_str(), since);
+        found.await.map_err(broken)
+    }
+
+    async fn touch_folder(
+        &self,
+        who: &Identity,
+        policy: &Policy,
+        path: &VirtualPath,
+    ) -> Result<(), Refusal> {
+        if policy.takes_folders() && self.is_own_folder(who, path).await? {
             return Ok(());
         }
-        let touched = self.0.ledger.touch(row.id, mtime, declared, None).await;
-        touched.map_err(broken)
+        Err(absent(path))
     }
 
     /// Lines for a new sftp channel's stderr: `hello acme. 1 receipt of the last day in /receipts.`

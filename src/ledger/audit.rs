@@ -378,7 +378,7 @@ pub(super) fn unsigned(row: &Row<'_>, column: &str) -> Result<u64, rusqlite::Err
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::fixture::{Desk, accepted, at, beginning, id, rejected};
+    use crate::ledger::fixture::{Desk, RESUMED, accepted, at, beginning, id, rejected};
 
     fn act(n: u64) -> Act {
         Act {
@@ -586,9 +586,9 @@ mod tests {
         let desk = Desk::new();
         let ledger = &desk.ledger;
         let partial = crate::ledger::fixture::partial;
-        ledger.begin(beginning(1)).await.unwrap();
+        ledger.begin(beginning(1), || None).await.unwrap();
         ledger.interrupt(beginning(1), partial(1)).await.unwrap();
-        ledger.resume(beginning(1)).await.unwrap();
+        ledger.resume(beginning(1), RESUMED).await.unwrap();
         let whole = crate::ledger::fixture::whole(1);
         ledger.receive(beginning(1), whole).await.unwrap();
         ledger.settle(beginning(1), accepted(1)).await.unwrap();
@@ -650,7 +650,7 @@ mod tests {
         let desk = Desk::new();
         let mut forged = beginning(1);
         forged.name = "a.csv\" policy 9\r\n\u{1b}[2J\u{202e}".to_owned();
-        desk.ledger.begin(forged).await.unwrap();
+        desk.ledger.begin(forged, || None).await.unwrap();
         let detail = desk
             .ledger
             .audit_after(None, 1)

@@ -5,13 +5,20 @@ use std::sync::Arc;
 
 use crate::depot::spool::SealedLane;
 use crate::ledger::submissions::{
-    Acceptance, Beginning, Origin, Outcome, Partial, ReceiptDocuments, Settlement, Whole,
+    Acceptance, Beginning, Origin, Outcome, Partial, ReceiptDocuments, Resuming, Settlement, Whole,
 };
 use crate::ledger::{HeadSigner, Ledger, LedgerFault};
 use crate::seal::Lane;
 use crate::terms::clock::{ManualClock, Timestamp};
 use crate::terms::digest::{Digest, DigestKind, OldDigests};
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
+
+/// Its client goes on with a file.
+pub(super) const RESUMED: Resuming = Resuming {
+    closed: false,
+    declared: None,
+    in_a_file: false,
+};
 
 /// A ledger, its folder and its clock.
 pub(super) struct Desk {

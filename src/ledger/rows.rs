@@ -168,8 +168,8 @@ impl Ledger {
         self.first(
             &format!(
                 "WHERE s.partner = ?1 AND s.path = ?3 AND s.state IN ({ACCEPTED})
-                     AND s.opened_at > ?2
-                 ORDER BY s.opened_at DESC, s.seq DESC LIMIT 1"
+                     AND s.moment > ?2
+                 ORDER BY s.moment DESC, s.seq DESC LIMIT 1"
             ),
             vec![
                 partner.to_string().into(),
@@ -498,7 +498,7 @@ impl Ledger {
             let mut statement = connection.prepare_cached(
                 "SELECT 1 FROM submissions
                  WHERE partner = ?1 AND path = ?2
-                     AND (opened_at > ?3 OR moment > ?3 OR state = 'interrupted')",
+                     AND (moment > ?3 OR state = 'interrupted')",
             )?;
             Ok(statement.exists((partner, path, since.as_micros()))?)
         })
@@ -769,6 +769,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         policy_hash: row.get("policy_hash")?,
         state: row.get("state")?,
         opened_at: row.get::<_, At>("opened_at")?.into(),
+        moment: row.get::<_, At>("moment")?.into(),
         received_at: at("received_at")?,
         decided_at: at("decided_at")?,
         delivered_at: at("delivered_at")?,
@@ -977,7 +978,7 @@ mod tests {
     async fn a_row_is_found_by_the_end_of_its_printed_id() {
         let desk = Desk::new();
         for n in 1..=5 {
-            desk.ledger.begin(beginning(n)).await.unwrap();
+            desk.ledger.begin(beginning(n), || None).await.unwrap();
         }
         let find = |suffix: String| {
             let ledger = desk.ledger.clone();
@@ -1003,7 +1004,7 @@ mod tests {
         for n in 0..5 {
             let mut one = beginning(n);
             one.id = SubmissionId::new(at(i64::from(n)), [1; 10]);
-            desk.ledger.begin(one).await.unwrap();
+            desk.ledger.begin(one, || None).await.unwrap();
         }
         let suffix = SubmissionId::new(at(0), [1; 10]).short();
         assert_eq!(desk.ledger.find(&suffix).await.unwrap().len(), 3);
@@ -1021,7 +1022,7 @@ mod tests {
         let mut other = beginning(6);
         other.partner = globex.clone();
         other.feed = stock.clone();
-        desk.ledger.begin(other).await.unwrap();
+        desk.ledger.begin(other, || None).await.unwrap();
         let list = |filter: Filter| {
             let ledger = desk.ledger.clone();
             async move { ids(&ledger.list(filter).await.unwrap()) }
@@ -1056,7 +1057,7 @@ mod tests {
     async fn the_inbox_shows_what_is_unfinished_whole_or_lately_accepted() {
         let desk = Desk::new();
         let ledger = &desk.ledger;
-        ledger.begin(beginning(1)).await.unwrap();
+        ledger.begin(beginning(1), || None).await.unwrap();
         ledger.interrupt(beginning(2), partial(2)).await.unwrap();
         ledger.receive(beginning(3), whole(3)).await.unwrap();
         ledger.settle(beginning(4), rejected(4)).await.unwrap();
@@ -1201,7 +1202,7 @@ mod tests {
         let desk = Desk::new();
         let ledger = &desk.ledger;
         for n in [3, 1] {
-            ledger.begin(beginning(n)).await.unwrap();
+            ledger.begin(beginning(n), || None).await.unwrap();
         }
         ledger.receive(beginning(2), whole(2)).await.unwrap();
         for n in [4, 5, 6, 7] {
@@ -1264,7 +1265,7 @@ mod tests {
         let ledger = &desk.ledger;
         ledger.settle(beginning(2), accepted(2)).await.unwrap();
         ledger.settle(beginning(1), rejected(1)).await.unwrap();
-        ledger.begin(beginning(3)).await.unwrap();
+        ledger.begin(beginning(3), || None).await.unwrap();
         let found = ledger.receipts(&acme(), at(4), None, 100).await.unwrap();
         let expect = |n: u32, rejected| ReceiptEntry {
             id: id(n),

@@ -108,6 +108,17 @@ pub struct Partial {
     pub at: Timestamp,
 }
 
+/// How an unfinished file is taken up again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resuming {
+    /// It was closed under its partial name, and is judged now.
+    pub closed: bool,
+    /// The size its client has declared.
+    pub declared: Option<u64>,
+    /// Its bytes have moved from the row to a file of their own.
+    pub in_a_file: bool,
+}
+
 /// The facts of a whole file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whole {
@@ -230,6 +241,8 @@ pub struct Row {
     pub state: State,
     /// First byte.
     pub opened_at: Timestamp,
+    /// When it came to where it is in the order of its path: cut off, closed or whole.
+    pub moment: Timestamp,
     /// Last byte.
     pub received_at: Option<Timestamp>,
     /// Verdict.
@@ -432,10 +445,15 @@ impl FromSql for State {
 
 impl Ledger {
     /// `receiving`: the row, written when the raw lane spills (small files get theirs when settled).
+    /// `declared` is asked at that moment: what the client says of its size later finds the row.
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn begin(&self, beginning: Beginning) -> Result<(), LedgerFault> {
+    pub async fn begin(
+        &self,
+        beginning: Beginning,
+        declared: impl FnOnce() -> Option<u64> + Send + 'static,
+    ) -> Result<(), LedgerFault> {
         self.change(move |change| {
             if let Some(known) = Known::find(change.connection(), beginning.id)? {
                 return Err(illegal(
@@ -446,6 +464,7 @@ impl Ledger {
             }
             let row = Known::place(change, &beginning, State::Receiving, beginning.opened_at)?;
             row.keep_raw_key(change, &beginning.raw_key)?;
+            row.keep_declared(change, declared())?;
             Known::audit(change, &beginning, "begin", "")
         })
         .await
@@ -482,7 +501,11 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn resume(&self, beginning: Beginning) -> Result<(), LedgerFault> {
+    pub async fn resume(
+        &self,
+        beginning: Beginning,
+        resuming: Resuming,
+    ) -> Result<(), LedgerFault> {
         self.change(move |change| {
             if Known::find(change.connection(), beginning.id)?.is_none() {
                 return Err(illegal(beginning.id, None, "there is nothing to resume"));
@@ -490,8 +513,26 @@ impl Ledger {
             let now = change.at();
             let row = Known::place(change, &beginning, State::Receiving, now)?;
             row.keep_raw_key(change, &beginning.raw_key)?;
-            row.keep_closed(change, false)?;
+            row.keep_closed(change, resuming.closed)?;
+            row.keep_declared(change, resuming.declared)?;
+            if resuming.in_a_file {
+                change.destroy_bytes(row.raw_inline)?;
+                let sql = "UPDATE submissions SET raw_inline = NULL WHERE seq = ?1";
+                change.execute(sql, [row.seq])?;
+            }
             Known::audit(change, &beginning, "resume", "")
+        })
+        .await
+    }
+
+    /// A file that is being sent gets a declared size, where there is a row of it already.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn declare(&self, id: SubmissionId, bytes: u64) -> Result<(), LedgerFault> {
+        self.change(move |change| match Known::find(change.connection(), id)? {
+            Some(row) if row.state == State::Receiving => row.keep_declared(change, Some(bytes)),
+            Some(_) | None => Ok(()),
         })
         .await
     }
@@ -709,7 +750,7 @@ impl Ledger {
             }
             row.keep_mtime(change, mtime)?;
             if let Some(bytes) = declared {
-                row.declare(change, bytes)?;
+                row.set_size(change, bytes)?;
             }
             change.execute(
                 "UPDATE submissions SET path = coalesce(?2, path) WHERE seq = ?1",
@@ -1012,11 +1053,14 @@ impl Known {
         Ok(())
     }
 
-    /// A size set by path: the smallest one below what is there stays.
-    fn declare(&self, change: &Change<'_>, bytes: u64) -> Result<(), Trouble> {
+    /// A size set by path: cuts what is there, or says how long it will be.
+    fn set_size(&self, change: &Change<'_>, bytes: u64) -> Result<(), Trouble> {
         change.execute(
-            "UPDATE submissions SET declared_bytes = CASE WHEN declared_bytes < bytes
-                 THEN min(declared_bytes, ?2) ELSE ?2 END
+            "UPDATE submissions SET
+                 declared_bytes = CASE WHEN ?2 > bytes THEN ?2 END,
+                 over_bytes = min(over_bytes, ?2),
+                 bytes = min(bytes, ?2),
+                 raw_bytes = min(raw_bytes, ?2)
              WHERE seq = ?1",
             (self.seq, signed(bytes)?),
         )?;
@@ -1202,8 +1246,8 @@ const DETAIL_CHARS_MAX: usize = 255;
 mod tests {
     use super::*;
     use crate::ledger::fixture::{
-        Desk, acceptance, accepted, acme, at, beginning, content, digest, held, id, partial,
-        rejected, whole,
+        Desk, RESUMED, acceptance, accepted, acme, at, beginning, content, digest, held, id,
+        partial, rejected, whole,
     };
 
     const ALL: [State; 11] = State::ALL;
@@ -1268,7 +1312,7 @@ mod tests {
     async fn bring(ledger: &Ledger, n: u32, to: Option<State>) {
         let Some(to) = to else { return };
         match to {
-            State::Receiving => ledger.begin(beginning(n)).await.unwrap(),
+            State::Receiving => ledger.begin(beginning(n), || None).await.unwrap(),
             State::Received => ledger.receive(beginning(n), whole(n)).await.unwrap(),
             State::Interrupted | State::Expired | State::Removed => {
                 ledger.interrupt(beginning(n), partial(n)).await.unwrap();
@@ -1329,8 +1373,8 @@ mod tests {
                 let before = ledger.submission(id(n)).await.unwrap();
                 let records = ledger.verify_chain().await.unwrap().records;
                 let (to, done) = match verb {
-                    0 => (State::Receiving, ledger.begin(beginning(n)).await),
-                    1 => (State::Receiving, ledger.resume(beginning(n)).await),
+                    0 => (State::Receiving, ledger.begin(beginning(n), || None).await),
+                    1 => (State::Receiving, ledger.resume(beginning(n), RESUMED).await),
                     2 => (
                         State::Interrupted,
                         ledger.interrupt(beginning(n), partial(n)).await,
@@ -1408,7 +1452,7 @@ mod tests {
                 .unwrap();
             let row = desk.ledger.submission(id(n)).await.unwrap().unwrap();
             assert_eq!((row.hidden, row.mtime), (is_settled, Some(-5)));
-            assert_eq!(row.declared, Some(7));
+            assert_eq!(row.declared, (row.bytes < 7).then_some(7), "{state}");
             assert_eq!(row.path == "/inbox/b", state == State::Interrupted);
         }
         assert!(desk.ledger.hide(id(99)).await.is_err());
@@ -1419,6 +1463,7 @@ mod tests {
         let first = beginning(n);
         Row {
             declared: None,
+            moment: first.opened_at,
             id: first.id,
             partner: first.partner,
             feed: first.feed,
@@ -1469,7 +1514,7 @@ mod tests {
             async move { assert_eq!(ledger.submission(row.id).await.unwrap(), Some(row)) }
         };
         let mut is = row(1, State::Receiving);
-        desk.ledger.begin(beginning(1)).await.unwrap();
+        desk.ledger.begin(beginning(1), || None).await.unwrap();
         expect(is.clone()).await;
 
         desk.ledger
@@ -1477,6 +1522,7 @@ mod tests {
             .await
             .unwrap();
         is.state = State::Interrupted;
+        is.moment = partial(1).at;
         is.bytes = 1001;
         is.mtime = Some(1_795_000_000);
         is.raw = Some(SealedLane {
@@ -1495,8 +1541,9 @@ mod tests {
         again.origin.key = "SHA256:other".to_owned();
         again.policy_version = u32::MAX;
         again.policy_hash = [9; 32];
-        desk.ledger.resume(again.clone()).await.unwrap();
+        desk.ledger.resume(again.clone(), RESUMED).await.unwrap();
         is.state = State::Receiving;
+        is.moment = at(0);
         is.path.clone_from(&again.path);
         is.name.clone_from(&again.name);
         is.origin = again.origin.clone();
@@ -1512,6 +1559,7 @@ mod tests {
             .await
             .unwrap();
         is.state = State::Received;
+        is.moment = at(3);
         is.received_at = Some(at(3));
         is.digest = Some(digest(1));
         is.bytes = 2001;
@@ -1521,6 +1569,7 @@ mod tests {
         let mut verdict = accepted(1);
         desk.ledger.settle(again, verdict.clone()).await.unwrap();
         is.state = State::Accepted;
+        is.moment = at(4);
         is.decided_at = Some(at(4));
         is.mtime = Some(1_795_000_001);
         is.rows = 6;
@@ -1578,6 +1627,7 @@ mod tests {
         assert_eq!(
             found,
             Row {
+                moment: at(4),
                 received_at: Some(at(3)),
                 decided_at: Some(at(4)),
                 bytes: 2001,
@@ -1695,7 +1745,7 @@ mod tests {
             .unwrap();
         let mut foreign = beginning(1);
         foreign.partner = PartnerId::parse("globex").unwrap();
-        let refused = desk.ledger.resume(foreign).await;
+        let refused = desk.ledger.resume(foreign, RESUMED).await;
         assert!(
             matches!(refused, Err(LedgerFault::IllegalStep { .. })),
             "{refused:?}"
@@ -1720,7 +1770,7 @@ mod tests {
                 1 => ledger.expire(id(n)).await.unwrap(),
                 2 => ledger.remove(id(n)).await.unwrap(),
                 3 | 4 => {
-                    ledger.resume(beginning.clone()).await.unwrap();
+                    ledger.resume(beginning.clone(), RESUMED).await.unwrap();
                     let mut verdict = if n == 3 { rejected(n) } else { accepted(n) };
                     verdict.whole.raw.inline = Some(b"RAW-CANARY".repeat(3000));
                     ledger.settle(beginning, verdict).await.unwrap();
@@ -1730,7 +1780,7 @@ mod tests {
                     let acceptance = acceptance(&mut verdict);
                     acceptance.out_key = Some(b"KEY-CANARY".to_vec());
                     acceptance.out.as_mut().unwrap().inline = Some(b"RAW-CANARY".repeat(3000));
-                    ledger.resume(beginning.clone()).await.unwrap();
+                    ledger.resume(beginning.clone(), RESUMED).await.unwrap();
                     ledger.settle(beginning, verdict).await.unwrap();
                     ledger.deliver(id(n)).await.unwrap();
                     ledger.checkpoint().await.unwrap();

@@ -21,7 +21,7 @@ use crate::authority::permit::UploadPermit;
 use crate::authority::{Identity, Refused};
 use crate::depot::object::Object;
 use crate::intake::listing::{Cursor, Page};
-use crate::intake::submission::{PendingSync, Submission};
+use crate::intake::submission::{PendingSize, PendingSync, Submission};
 use crate::intake::view::{Attributes, Entry, EntryKind, Fetched};
 use crate::intake::{self, Opening, Refusal, RefusalKind, Told};
 use crate::ledger::submissions::Origin;
@@ -211,6 +211,7 @@ enum Work {
         from: VirtualPath,
         to: VirtualPath,
     },
+    SetSize(PendingSize),
     Stat(VirtualPath),
     Sync(PendingSync),
     Touch {
@@ -693,6 +694,7 @@ impl Job {
                 | Work::Fetch(..)
                 | Work::List(..)
                 | Work::Open { .. }
+                | Work::SetSize(_)
                 | Work::Stat(_)
                 | Work::Sync(_) => false,
             },
@@ -824,6 +826,10 @@ impl Work {
                 Ok(attributes) => Outcome::Attributes(attributes),
                 Err(refusal) => refused(refusal),
             },
+            Self::SetSize(pending) => {
+                let known = Box::pin(pending.finish()).await;
+                done(known.map(|()| Told::default()), Tally::default())
+            }
             Self::Sync(pending) => {
                 let synced = Box::pin(pending.finish()).await;
                 done(synced.map(|()| Told::default()), Tally::default())
@@ -975,6 +981,10 @@ impl Turn<'_> {
         let Some(handle) = number_of(handle) else {
             return self.status(id, Status::Failure, "unknown handle");
         };
+        if let Some(Open::Upload(_) | Open::Condemned(_)) = self.state.handles.get(&handle) {
+            // It never waits: what waits for a handle would hold up its CLOSE.
+            return self.status(id, Status::PermissionDenied, "this handle is for writing");
+        }
         let parked = Parked { id, handle, want };
         let may_go = self.state.parked.is_empty() && self.desk.has_room(&self.replies);
         if may_go && self.desk.answer(self.state, &parked, &mut self.replies) {
@@ -1156,7 +1166,7 @@ impl Turn<'_> {
         put_attrs(&mut self.replies, id, &attrs);
     }
 
-    fn set_handle(&mut self, id: u32, op: &Op, handle: &[u8], attrs: &Attrs) {
+    fn set_handle(&mut self, id: u32, op: &'static Op, handle: &[u8], attrs: &Attrs) {
         let open = number_of(handle).and_then(|number| self.state.handles.get_mut(&number));
         match open {
             None => self.status(id, Status::Failure, "unknown handle"),
@@ -1171,9 +1181,12 @@ impl Turn<'_> {
                 }
                 match attrs
                     .size
-                    .map_or(Ok(()), |size| upload.submission.set_bytes(size))
+                    .map_or(Ok(None), |size| upload.submission.set_bytes(size))
                 {
-                    Ok(()) => self.status(id, Status::Ok, "Success"),
+                    Ok(None) => self.status(id, Status::Ok, "Success"),
+                    Ok(Some(pending)) => {
+                        self.ask(id, op, Claim::default(), Work::SetSize(pending));
+                    }
                     Err(refusal) => {
                         upload
                             .tally

@@ -19,6 +19,7 @@ mod bounds;
 mod canary;
 mod harness;
 mod malformed;
+mod model;
 mod own_client;
 mod pipelined;
 mod preauth;
@@ -59,6 +60,7 @@ fn main() {
         bounds::TESTS,
         canary::TESTS,
         malformed::TESTS,
+        model::TESTS,
         own_client::TESTS,
         pipelined::TESTS,
         preauth::TESTS,

@@ -1264,7 +1264,10 @@ impl Random {
     pub(crate) fn seeded() -> Self {
         let given = std::env::var_os("SALLYPORT_SEED").and_then(|seed| seed.to_str()?.parse().ok());
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let seed = given.unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs() << 30);
+        Self::of(given.unwrap_or_else(|| u64::from(now.subsec_nanos()) ^ now.as_secs() << 30))
+    }
+
+    pub(crate) fn of(seed: u64) -> Self {
         Self { seed, state: seed }
     }
 

@@ -42,9 +42,29 @@ pub(crate) const TESTS: &[Test] = &[
         cuts,
     ),
     (
-        "a file that went past its promise and was cut off is not whole; from the start it is another",
+        "a file that went past its promise and was cut off is not whole, nor is a shorter one written over it",
         Needs::OpenSsh,
         broken_promise,
+    ),
+    (
+        "a declared size, and what was written over, survive kill -9",
+        Needs::OpenSsh,
+        killed_between,
+    ),
+    (
+        "a rename cut short by kill -9 can be asked for again",
+        Needs::OpenSsh,
+        killed_in_a_rename,
+    ),
+    (
+        "what became whole later is the newer file, whenever it was begun",
+        Needs::OpenSsh,
+        newer_by_its_end,
+    ),
+    (
+        "a read of a file that is being written is refused at once and holds nothing up",
+        Needs::OpenSsh,
+        read_while_writing,
     ),
     (
         "a file is one transaction, whichever of its names it is sent under",
@@ -353,7 +373,7 @@ fn sizes() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 90, &text.as_bytes()[90..])?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
     assert!(status == 4 && told.contains("incomplete"), "{told}");
-    // Cut by its path while nobody sends it: to nothing, and begun anew; else it is never whole.
+    // Cut by its path while nobody sends it: what is left is gone on with, or begun anew.
     let cut = path(20_261_130);
     cut_off(&gateway, &cut, &text.as_bytes()[..90])?;
     let mut sftp = RawSftp::open(&gateway, &[])?;
@@ -361,7 +381,7 @@ fn sizes() -> Verdict {
     assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(60)])?.status()?, 0);
     let handle = sftp.open_file(&cut, PATCH)?;
     let other = text.replace("p2@", "cut@");
-    assert_eq!(write(&mut sftp, &handle, 60, &other.as_bytes()[60..])?, 0);
+    assert_eq!(write(&mut sftp, &handle, 90, &other.as_bytes()[90..])?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
     assert!(status == 4 && told.contains("incomplete"), "{told}");
     cut_off(&gateway, &cut, &text.as_bytes()[..90])?;
@@ -509,7 +529,150 @@ fn broken_promise() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 0, short.as_bytes())?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
     assert_eq!(status, 0, "{told}");
+    // Shorter than what had come, and nobody has said how long it is.
+    gateway.wait_state("orders_20261147.csv", "held")?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, short.as_bytes())?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
     gateway.wait_until("one object", || Ok(gateway.objects()?.len() == 1))
+}
+
+fn killed_between() -> Verdict {
+    let mut gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
+    let fsync = string(b"fsync@openssh.com");
+    // Declared before it was sent, and by its path since.
+    for (path, promised, set) in [
+        ("/inbox/promised.bin", Some(200_u64), None),
+        ("/inbox/set.bin", None, Some(40_u64)),
+    ] {
+        let mut sftp = RawSftp::open(&gateway, &[])?;
+        let attributes = promised.map_or(vec![0; 4], size_of);
+        let name = string(path.as_bytes());
+        let opened = sftp.ask(raw::OPEN, &[&name, &PUT.to_be_bytes(), &attributes])?;
+        assert_eq!(write(&mut sftp, &opened.body, 0, &[b'a'; 100])?, 0);
+        let synced = sftp.ask(raw::EXTENDED, &[&fsync, &opened.body])?;
+        assert_eq!(synced.status()?, 0);
+        if let Some(bytes) = set {
+            assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(bytes)])?.status()?, 0);
+        }
+        gateway.kill()?;
+        gateway.serve()?;
+        sftp = RawSftp::open(&gateway, &[])?;
+        let handle = sftp.open_file(path, APPEND)?;
+        assert_eq!(write(&mut sftp, &handle, 100, &[b'b'; 10])?, 0);
+        let (status, told) = close(&mut sftp, &handle)?;
+        assert!(status == 4 && told.contains("declared"), "{path}: {told}");
+    }
+    // Another file in its place: what was there does not come back.
+    let path = "/inbox/other.bin";
+    cut_off(&gateway, path, &[b'a'; 100])?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'b'; 60])?, 0);
+    gateway.kill()?;
+    gateway.serve()?;
+    sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 60, &[b'b'; 140])?, 0);
+    let (_, told) = close(&mut sftp, &handle)?;
+    let objects = gateway.objects()?;
+    let is_mixed = |(_, object): &(String, Vec<u8>)| object.contains(&b'a');
+    assert!(!objects.iter().any(is_mixed), "{told}");
+    Ok(())
+}
+
+fn killed_in_a_rename() -> Verdict {
+    let mut gateway = Gateway::start()?;
+    let (from, to) = (
+        string(b"/inbox/orders_20261201.csv.part"),
+        string(b"/inbox/orders_20261201.csv"),
+    );
+    let file = gateway.local("large.csv", orders(60_000))?;
+    gateway
+        .sftp(&format!(
+            "put {} inbox/orders_20261201.csv.part\n",
+            file.display()
+        ))?
+        .expect_code(0)?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let (_, asked) = sftp.request(RENAME, &[&from, &to]);
+    sftp.send(&asked)?;
+    gateway.wait_until("the file is being judged", || {
+        let items = gateway.submissions()?;
+        Ok(items.iter().any(|item| item["state"] != "interrupted"))
+    })?;
+    gateway.kill()?;
+    gateway.serve()?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let renamed = sftp.ask(RENAME, &[&from, &to])?;
+    let told = String::from_utf8_lossy(&renamed.body).into_owned();
+    // It may have got its verdict just before.
+    let is_done = renamed.status()? == 0 || gateway.submissions()?[0]["verdict"] == "accepted";
+    assert!(is_done, "{told}");
+    gateway.wait_state("orders_20261201.csv", "delivered")?;
+    assert_eq!(gateway.objects()?.len(), 1);
+    Ok(())
+}
+
+fn newer_by_its_end() -> Verdict {
+    let gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
+    let (path, partial) = ("/inbox/one.bin", "/inbox/one.bin.part");
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'1'; 1_000])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    cut_off(&gateway, partial, &[b'3'; 100])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'2'; 500])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("one.bin", "held")?;
+    let held = gateway.submissions()?[0]["submission"].clone();
+    // Once more the same does not slip through either.
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'4'; 500])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("one.bin", "held")?;
+    let handle = sftp.open_file(partial, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 100, &[b'3'; 600])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let (from, to) = (string(partial.as_bytes()), string(path.as_bytes()));
+    assert_eq!(sftp.ask(RENAME, &[&from, &to])?.status()?, 0);
+    let held = held.as_str().unwrap_or_default();
+    let release = ["quarantine", "release", held, "--reason", "it is fine"];
+    gateway
+        .cli(&release)?
+        .expect_code(6)?
+        .expect_stderr("quarantine.newer")?;
+    Ok(())
+}
+
+fn read_while_writing() -> Verdict {
+    let gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let help = sftp.open_file("/help/README.txt", 0x01)?;
+    let handle = sftp.open_file("/inbox/read.bin", PUT | 0x01)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'a'; 100])?, 0);
+    // More output than there is room for, so that what is asked for waits.
+    let read = [&0_u64.to_be_bytes()[..], &32_768_u32.to_be_bytes()].concat();
+    let mut burst = Vec::new();
+    for _ in 0..400 {
+        burst.extend(sftp.request(raw::READ, &[&help, &read]).1);
+    }
+    let (refused, asked) = sftp.request(raw::READ, &[&handle, &read]);
+    burst.extend(asked);
+    let (closed, asked) = sftp.request(raw::CLOSE, &[&handle]);
+    burst.extend(asked);
+    sftp.send(&burst)?;
+    let mut statuses = Vec::new();
+    for _ in 0..402 {
+        let reply = sftp.reply()?;
+        if reply.id == refused || reply.id == closed {
+            statuses.push((reply.id, reply.status()?));
+        }
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [(refused, 3), (closed, 0)]);
+    gateway.wait_state("read.bin", "delivered")
 }
 
 fn one_transaction() -> Verdict {

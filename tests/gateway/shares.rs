@@ -69,7 +69,7 @@ pub(crate) const TESTS: &[Test] = &[
 const STAT_RECEIPTS: &str = "ls receipts\nls test/receipts\n";
 
 /// An opaque feed of acme's: anything named `*.bin`.
-fn with_bin(home: &Path, more: &str) -> Verdict {
+pub(crate) fn with_bin(home: &Path, more: &str) -> Verdict {
     let path = home.join("policies/acme.toml");
     let mut text = fs::read_to_string(&path)?;
     text.push_str(&format!(

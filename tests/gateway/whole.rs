@@ -287,6 +287,11 @@ fn hidden() -> Verdict {
     let listed = gateway.sftp("ls inbox\n")?.expect_code(0)?;
     assert_eq!(shown(&listed), 1, "{listed:?}");
     drop((sftp, handle));
+    // What is out of sight is not forgotten: nothing is appended to it.
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let refused = sftp.open_file("/inbox/orders_20261201.csv", 0x02 | 0x08 | 0x04);
+    assert!(format!("{refused:?}").contains("handle"), "{refused:?}");
+    drop(sftp);
     let other = gateway.local("other.csv", orders(3))?;
     gateway.sftp(&put(&other))?.expect_code(0)?;
     delivered(&gateway, 2)
