@@ -166,7 +166,7 @@ impl Intake {
         let newer = self
             .0
             .ledger
-            .newest_accepted_at(&row.partner, &row.path, row.moment)
+            .newest_accepted_at(&row.partner, &row.path, row.came_at())
             .await
             .map_err(|fault| ours(&fault))?;
         if let Some(newer) = newer {

@@ -183,7 +183,7 @@ impl Intake {
             .ledger
             .at_path(&row.partner, &row.path, self.visible_since())
             .await?;
-        if there.is_some_and(|newer| newer.id != id && newer.moment > row.moment) {
+        if there.is_some_and(|newer| newer.id != id && newer.came_at() > row.moment) {
             // A newer file has taken its place; nothing of this one was acknowledged.
             return Ok(self.discard(&row).await?);
         }
@@ -193,12 +193,17 @@ impl Intake {
             .keyring
             .open_data_key(row.id, Purpose::Raw, &wrapped)?;
         let (spool, id) = (self.0.spool.clone(), row.id);
+        // One that was closed is as long as it was shown to be, perhaps cut by its path.
+        let most = if row.closed { row.bytes } else { u64::MAX };
         let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
         let found = blocking(move || {
             spool
                 .resume(id, Lane::Raw, &key, inline.as_deref())
                 .and_then(|mut raw| {
-                    let bytes = raw.contiguous();
+                    let bytes = raw.contiguous().min(most);
+                    if raw.contiguous() > most {
+                        raw.truncate(most)?;
+                    }
                     let sealed = raw.finish()?;
                     raw.sync()?;
                     Ok((sealed, bytes))
@@ -219,7 +224,9 @@ impl Intake {
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
-            declared: row.declared,
+            // A size that was set is taken back by what was written past it.
+            declared: row.declared.or(row.set_size.filter(|set| *set > bytes)),
+            at: row.moment,
             // It was being judged when the process died, and still has its partial name.
             ending: if row.closed {
                 Ending::Closed

@@ -208,12 +208,12 @@ impl Receiving {
                 if tell.is_some() {
                     // It is what it was: cut off, or closed under a partial name.
                     let mut beginning = case.beginning;
-                    let ending = match named_before {
-                        Some(path) => {
+                    let (ending, at) = match named_before {
+                        Some((path, at)) => {
                             beginning.path = path;
-                            Ending::Closed
+                            (Ending::Closed, at)
                         }
-                        None => Ending::CutOff,
+                        None => (Ending::CutOff, intake.now()),
                     };
                     let unjudged = Unjudged {
                         beginning,
@@ -222,6 +222,7 @@ impl Receiving {
                         bytes: contiguous,
                         declared: declared_for_later,
                         ending,
+                        at,
                     };
                     // Told as a failure either way; what could not be kept is in the log, and counted
                     // when it is mended.

@@ -20,6 +20,7 @@ use crate::ledger::submissions::{Beginning, Origin, Partial, Resuming, Row, Stat
 use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
 use crate::telemetry::{Event, Limit};
+use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
 use crate::terms::ids::{PartnerId, SubmissionId};
 use crate::terms::verdict::Verdict;
@@ -85,10 +86,13 @@ pub(super) struct Receiving {
     inherited: u64,
     /// It was there before, and nothing has been written to it since, nor was its size set.
     is_untouched: bool,
+    /// A size set on a handle that appends: the next WRITE cuts it there. A CLOSE instead means that its
+    /// client has given up (OpenSSH does that when it is interrupted).
+    cut_at_write: Option<u64>,
     /// That one had been closed under its partial name.
     was_closed: bool,
-    /// The partial name it was closed under and has until there is a verdict.
-    pub(super) named_before: Option<String>,
+    /// The partial name it was closed under and has until there is a verdict, and since when.
+    pub(super) named_before: Option<(String, Timestamp)>,
     woken_at: u64,
     pub(super) file: Arc<LiveFile>,
 }
@@ -113,6 +117,8 @@ pub(super) struct Unjudged {
     /// The size its client has declared.
     pub(super) declared: Option<u64>,
     pub(super) ending: Ending,
+    /// Since when it is what it is.
+    pub(super) at: Timestamp,
 }
 
 /// Why a file closed under a partial name is whole.
@@ -307,8 +313,10 @@ impl Intake {
                 raw.truncate(bytes)?;
             }
             if !is_whole {
-                // What is written over it must not come back when the process dies.
+                // What is written over it must not come back when the process dies, and what the row
+                // has held until now must not be lost.
                 raw.spill()?;
+                raw.sync()?;
             }
             Ok(raw)
         })
@@ -328,19 +336,25 @@ impl Intake {
             .receiving(permit, beginning.clone(), raw, hold, file, row.bytes)
             .await?;
         let resuming = match why {
-            Why::ToSend { promised } => Resuming {
-                closed: false,
-                declared: promised.or(row.declared),
-                in_a_file: true,
-            },
+            Why::ToSend { promised } => {
+                // Should the process die, what it was written over is not known any more.
+                beginning.over = beginning.over.max(Some(staged));
+                Resuming {
+                    closed: false,
+                    declared: promised.or(row.declared),
+                    in_a_file: true,
+                    moment: None,
+                }
+            }
             Why::Whole(_) => {
                 // Until there is a verdict it is what it was: a closed file with a partial name.
                 beginning.path.clone_from(&row.path);
-                receiving.named_before = Some(row.path.clone());
+                receiving.named_before = Some((row.path.clone(), row.moment));
                 Resuming {
                     closed: row.closed,
                     declared: row.declared,
                     in_a_file: false,
+                    moment: Some(row.moment),
                 }
             }
         };
@@ -417,6 +431,7 @@ impl Intake {
             spoiled: false,
             inherited: 0,
             is_untouched: false,
+            cut_at_write: None,
             was_closed: false,
             named_before: None,
             woken_at: 0,
@@ -518,6 +533,7 @@ impl Intake {
             bytes,
             declared,
             ending,
+            at,
         } = unjudged;
         let (id, path) = (beginning.id, beginning.path.clone());
         let closed = ending == Ending::Closed;
@@ -527,7 +543,7 @@ impl Intake {
             mtime,
             declared,
             closed,
-            at: self.now(),
+            at,
         };
         self.0
             .ledger
@@ -653,7 +669,7 @@ impl Submission {
     /// # Errors
     /// [`Refusal`]: rejected, or not durable.
     pub async fn close(mut self) -> Result<Told, Refusal> {
-        let Some(receiving) = self.0.take() else {
+        let Some(mut receiving) = self.0.take() else {
             return Ok(Told::default());
         };
         receiving.hold.is_sent();
@@ -666,15 +682,16 @@ impl Submission {
             let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
             // Only what this OPEN has promised shows that nothing is missing.
             let is_known_whole = receiving.is_said_whole();
-            let is_untouched = receiving.is_untouched && !is_known_whole;
+            let has_given_up = receiving.cut_at_write.is_some();
+            let is_untouched = (receiving.is_untouched && !is_known_whole) || has_given_up;
             if is_untouched && refused.is_none() {
                 // Opened and closed, and nothing written: what was cut off is still cut off.
-                let ending = if receiving.was_closed && !is_short {
+                let ending = if receiving.was_closed && receiving.is_untouched && !is_short {
                     Ending::Closed
                 } else {
                     Ending::CutOff
                 };
-                let stays_as_told = receiving.partial && !is_short;
+                let stays_as_told = receiving.partial && !is_short && !has_given_up;
                 let bytes = receiving.raw.contiguous();
                 let kept = receiving.keep(ending).await;
                 let told = kept.and_then(|told| {
@@ -693,6 +710,10 @@ impl Submission {
                 drop(receiving.keep(Ending::CutOff).await);
                 drop(tell.send(Err(refusal)));
             } else if receiving.partial && receiving.refusal.is_none() {
+                if is_known_whole {
+                    // Whatever it was written over: its client has said how long it is.
+                    receiving.beginning.over = None;
+                }
                 drop(tell.send(receiving.keep(Ending::Closed).await));
             } else {
                 Box::pin(receiving.judge(tell)).await;
@@ -720,7 +741,7 @@ impl PendingSize {
             drop(begun.wait_for(Option::is_some).await);
         }
         let (id, ledger) = (self.id, &self.intake.0.ledger);
-        let declared = ledger.declare(id, self.bytes).await;
+        let declared = ledger.declare(id, self.bytes, false).await;
         declared.map_err(|fault| Refusal::ours("record a size", &fault))
     }
 }
@@ -776,6 +797,12 @@ impl Receiving {
                 .map_or(fatal.rule.as_str(), |s| s.detail.as_str());
             let text = format!("REJECTED {}: {}", fatal.code, ascii(detail, 160));
             return Err(self.refuse(text));
+        }
+        if let Some(bytes) = self.cut_at_write.take() {
+            self.cut(bytes)?;
+            self.beginning.over = self.beginning.over.map(|over| over.min(bytes));
+            self.promised_bytes = None;
+            self.append = Append::FromSomewhere;
         }
         let offset = self.place(offset, data.len())?;
         if data.is_empty() {
@@ -850,6 +877,10 @@ impl Receiving {
     }
 
     fn set_bytes(&mut self, bytes: u64) -> Result<Option<PendingSize>, Refusal> {
+        if bytes < self.raw.end() && !matches!(self.append, Append::No) {
+            self.cut_at_write = Some(bytes);
+            return Ok(None);
+        }
         if bytes < self.raw.end() {
             self.cut(bytes)?;
         }
@@ -1027,6 +1058,7 @@ impl Receiving {
             bytes: contiguous,
             declared,
             ending,
+            at: self.intake.now(),
         };
         self.intake.interrupt(case).await?;
         self.share.leave(contiguous);

@@ -350,7 +350,7 @@ impl Intake {
         match there {
             Some(there)
                 if evidence == Evidence::Quiet
-                    && (there.state == State::Interrupted || there.moment > row.moment) =>
+                    && (there.state == State::Interrupted || there.came_at() > row.moment) =>
             {
                 // It has come since the partial name was looked at.
                 return Err(being_checked(permit.name()));
@@ -433,19 +433,18 @@ impl Intake {
         let live = {
             let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
             live.get(&slot)
-                .map(|live| (Arc::clone(&live.file), live.id, live.is_sent()))
+                .map(|live| (Arc::clone(&live.file), live.id.filter(|_| !live.is_sent())))
         };
         match live {
-            // It was taken as it was when it was closed.
-            Some((_, Some(_), true)) => return Ok(SetSize::Done),
-            Some((file, Some(id), false)) => {
+            Some((file, Some(id))) => {
+                let is_cut = bytes < file.bytes();
                 if !file.declare_by_path(bytes) {
                     return Ok(SetSize::Moving);
                 }
-                self.0.ledger.declare(id, bytes).await.map_err(broken)?;
-                return Ok(SetSize::Done);
+                let declared = self.0.ledger.declare(id, bytes, is_cut).await;
+                return declared.map(|()| SetSize::Done).map_err(broken);
             }
-            Some((_, None, _)) => return Ok(SetSize::Moving),
+            Some((_, None)) => return Ok(SetSize::Moving),
             None => {}
         }
         let file = LiveFile::new(0);

@@ -18,6 +18,7 @@ pub(super) const RESUMED: Resuming = Resuming {
     closed: false,
     declared: None,
     in_a_file: false,
+    moment: None,
 };
 
 /// A ledger, its folder and its clock.

@@ -168,7 +168,7 @@ impl Ledger {
         self.first(
             &format!(
                 "WHERE s.partner = ?1 AND s.path = ?3 AND s.state IN ({ACCEPTED})
-                     AND s.moment > ?2
+                     AND coalesce(s.received_at, s.moment) > ?2
                  ORDER BY s.moment DESC, s.seq DESC LIMIT 1"
             ),
             vec![
@@ -498,7 +498,8 @@ impl Ledger {
             let mut statement = connection.prepare_cached(
                 "SELECT 1 FROM submissions
                  WHERE partner = ?1 AND path = ?2
-                     AND (moment > ?3 OR state = 'interrupted')",
+                     AND (state = 'interrupted' OR state NOT IN ('removed', 'expired')
+                         AND coalesce(received_at, moment) > ?3)",
             )?;
             Ok(statement.exists((partner, path, since.as_micros()))?)
         })
@@ -806,10 +807,14 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         closed: row.get("closed")?,
         decision: row.get("decision")?,
         declared: bytes_of(row, "declared_bytes")?,
+        set_size: row
+            .get::<_, Option<i64>>("declared_bytes")?
+            .and_then(|set| u64::try_from(-1 - set).ok()),
         over: bytes_of(row, "over_bytes")?,
     })
 }
 
+/// A count of bytes; below 0 it is something else.
 fn bytes_of(row: &rusqlite::Row<'_>, column: &str) -> Result<Option<u64>, rusqlite::Error> {
     let bytes: Option<i64> = row.get(column)?;
     Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))

@@ -117,6 +117,8 @@ pub struct Resuming {
     pub declared: Option<u64>,
     /// Its bytes have moved from the row to a file of their own.
     pub in_a_file: bool,
+    /// Since when it is what it is; now, where nothing else is said.
+    pub moment: Option<Timestamp>,
 }
 
 /// The facts of a whole file.
@@ -302,8 +304,21 @@ pub struct Row {
     pub decision: Option<String>,
     /// Of an unfinished file: the size its client has declared.
     pub declared: Option<u64>,
+    /// Of one that was being sent when the process died: the size that was set meanwhile, which more
+    /// bytes take back. It stands in the place of the other, below 0.
+    pub set_size: Option<u64>,
     /// It was opened over an accepted or held file of so many bytes, which was not truncated.
     pub over: Option<u64>,
+}
+
+// === impl Row ===
+
+impl Row {
+    /// When its last byte came; of an unfinished one, when it was cut off or closed.
+    #[must_use]
+    pub fn came_at(&self) -> Timestamp {
+        self.received_at.unwrap_or(self.moment)
+    }
 }
 
 /// What `list` may ask.
@@ -510,8 +525,8 @@ impl Ledger {
             if Known::find(change.connection(), beginning.id)?.is_none() {
                 return Err(illegal(beginning.id, None, "there is nothing to resume"));
             }
-            let now = change.at();
-            let row = Known::place(change, &beginning, State::Receiving, now)?;
+            let moment = resuming.moment.unwrap_or(change.at());
+            let row = Known::place(change, &beginning, State::Receiving, moment)?;
             row.keep_raw_key(change, &beginning.raw_key)?;
             row.keep_closed(change, resuming.closed)?;
             row.keep_declared(change, resuming.declared)?;
@@ -525,13 +540,26 @@ impl Ledger {
         .await
     }
 
-    /// A file that is being sent gets a declared size, where there is a row of it already.
+    /// A file that is being sent gets its size set, where there is a row of it already; `is_cut`: below
+    /// what is there, by its path, so that it is never whole.
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn declare(&self, id: SubmissionId, bytes: u64) -> Result<(), LedgerFault> {
+    pub async fn declare(
+        &self,
+        id: SubmissionId,
+        bytes: u64,
+        is_cut: bool,
+    ) -> Result<(), LedgerFault> {
         self.change(move |change| match Known::find(change.connection(), id)? {
-            Some(row) if row.state == State::Receiving => row.keep_declared(change, Some(bytes)),
+            Some(row) if row.state == State::Receiving && is_cut => {
+                row.keep_declared(change, Some(bytes))
+            }
+            Some(row) if row.state == State::Receiving => {
+                let sql = "UPDATE submissions SET declared_bytes = -1 - ?2 WHERE seq = ?1";
+                change.execute(sql, (row.seq, signed(bytes)?))?;
+                Ok(())
+            }
             Some(_) | None => Ok(()),
         })
         .await
@@ -1463,6 +1491,7 @@ mod tests {
         let first = beginning(n);
         Row {
             declared: None,
+            set_size: None,
             moment: first.opened_at,
             id: first.id,
             partner: first.partner,

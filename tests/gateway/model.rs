@@ -376,6 +376,28 @@ impl Player {
         Ok(())
     }
 
+    /// The process was killed: what is left of a file is shown.
+    fn lost(&mut self, sftp: &mut RawSftp, path: &str) -> Verdict {
+        self.refused(sftp, path)?;
+        let reply = sftp.ask(STAT, &[&string(path.as_bytes())])?;
+        let bytes = reply.body.get(4..12).filter(|_| reply.kind == ATTRS);
+        if let (Some(bytes), Some(file)) = (bytes, self.staged.get_mut(path)) {
+            let bytes = usize::try_from(u64::from_be_bytes(bytes.try_into()?))?;
+            file.bytes.truncate(bytes);
+        }
+        Ok(())
+    }
+
+    fn sync(&mut self, sftp: &mut RawSftp) -> Verdict {
+        let Some(handle) = &self.handle else {
+            return Ok(());
+        };
+        let name = string(b"fsync@openssh.com");
+        let reply = sftp.ask(raw::EXTENDED, &[&name, &handle.name])?;
+        self.note("fsync", &reply);
+        Ok(())
+    }
+
     fn rename(&mut self, sftp: &mut RawSftp) -> Verdict {
         let (from, to) = (self.path(), self.final_path());
         if from == to {
@@ -438,7 +460,8 @@ impl Player {
             10 | 11 => self.set_size(sftp),
             12..=15 => self.close(sftp),
             16 | 17 => self.rename(sftp),
-            18 => self.remove(sftp),
+            18 if self.one_in(2) => self.remove(sftp),
+            18 => self.sync(sftp),
             _ => {
                 let path = self.path();
                 let reply = sftp.ask(STAT, &[&string(path.as_bytes())])?;
@@ -493,7 +516,7 @@ fn play(gateway: &mut Gateway, player: &mut Player) -> Verdict {
             sftp = RawSftp::open(gateway, &[])?;
             if let Some(path) = lost {
                 // What never reached the disk is gone with the process.
-                player.refused(&mut sftp, &path)?;
+                player.lost(&mut sftp, &path)?;
             }
         }
         player.step(&mut sftp)?;

@@ -52,6 +52,11 @@ pub(crate) const TESTS: &[Test] = &[
         killed_between,
     ),
     (
+        "an append its client gives up is kept, whatever size it sets",
+        Needs::OpenSsh,
+        given_up,
+    ),
+    (
         "a rename cut short by kill -9 can be asked for again",
         Needs::OpenSsh,
         killed_in_a_rename,
@@ -563,6 +568,38 @@ fn killed_between() -> Verdict {
         let (status, told) = close(&mut sftp, &handle)?;
         assert!(status == 4 && told.contains("declared"), "{path}: {told}");
     }
+    // A size that was set and outgrown is none.
+    let path = "/inbox/outgrown.bin";
+    cut_off(&gateway, path, &[b'x'; 10])?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    let emptied = sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?;
+    assert_eq!(emptied.status()?, 0);
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'y'; 90])?, 0);
+    let synced = sftp.ask(raw::EXTENDED, &[&fsync, &handle])?;
+    assert_eq!(synced.status()?, 0);
+    gateway.kill()?;
+    gateway.serve()?;
+    sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, APPEND)?;
+    assert_eq!(write(&mut sftp, &handle, 90, &[b'y'; 10])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    // What it was written over is remembered.
+    let path = "/inbox/shorter.bin";
+    cut_off(&gateway, path, &[b'x'; 1_000])?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'y'; 30])?, 0);
+    let synced = sftp.ask(raw::EXTENDED, &[&fsync, &handle])?;
+    assert_eq!(synced.status()?, 0);
+    gateway.kill()?;
+    gateway.serve()?;
+    sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 30, &[b'y'; 10])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    gateway.wait_state("shorter.bin", "held")?;
     // Another file in its place: what was there does not come back.
     let path = "/inbox/other.bin";
     cut_off(&gateway, path, &[b'a'; 100])?;
@@ -578,6 +615,42 @@ fn killed_between() -> Verdict {
     let objects = gateway.objects()?;
     let is_mixed = |(_, object): &(String, Vec<u8>)| object.contains(&b'a');
     assert!(!objects.iter().any(is_mixed), "{told}");
+    Ok(())
+}
+
+fn given_up() -> Verdict {
+    let gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
+    let file = gateway.local("large.bin", vec![b'x'; 40_000_000])?;
+    for name in ["stopped.bin", "stopped.bin.part"] {
+        let path = format!("/inbox/{name}");
+        let mut sftp = RawSftp::open(&gateway, &[])?;
+        let handle = sftp.open_file(&path, PUT)?;
+        assert_eq!(write(&mut sftp, &handle, 0, &vec![b'x'; 100_000])?, 0);
+        drop(sftp);
+        let is = |state: &str| {
+            let items = gateway.submissions()?;
+            Ok(items.first().is_some_and(|item| item["state"] == state))
+        };
+        gateway.wait_until("it is cut off", || is("interrupted"))?;
+        // Ctrl-C in the middle of `reput`: the client sets the size, and closes.
+        let batch = format!("reput {} inbox/{name}\n", file.display());
+        let options = ["-l", "8000"];
+        let mut client = gateway
+            .sftp_command("acme", &gateway.acme_key(), &batch, &options)?
+            .spawn()?;
+        gateway.wait_until("it goes on", || is("receiving"))?;
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        let process = rustix::process::Pid::from_child(&client);
+        rustix::process::kill_process(process, Signal::INT)?;
+        client.wait()?;
+        gateway.wait_until("it is kept", || is("interrupted"))?;
+        let bytes = gateway.submissions()?[0]["bytes"].as_u64();
+        assert!(bytes >= Some(100_000), "{name}: {bytes:?}");
+        let mut sftp = RawSftp::open(&gateway, &[])?;
+        let removed = sftp.ask(REMOVE, &[&string(path.as_bytes())])?;
+        assert_eq!(removed.status()?, 0);
+    }
+    assert_eq!(gateway.objects()?.len(), 0);
     Ok(())
 }
 
