@@ -8,6 +8,8 @@
 /// Rank 0. Ids, paths, time, secrets, bounds, codes, faults: valid because they exist.
 pub mod terms;
 
+/// Rank 1, pure. Files that are read from their end or as wholes: bytes at any place in, rows out.
+pub mod decode;
 /// Rank 1, pure. The policy language: text in, compiled contracts or all mistakes out.
 pub mod policy;
 /// Rank 1, pure. AEAD blocks and key wrapping.
@@ -22,6 +24,8 @@ pub mod inspect;
 /// Rank 2, pure. Packets in, actions out; no socket.
 pub mod wire;
 
+/// Rank 3. Decoders in processes of their own.
+pub mod isolate;
 /// Rank 3. The system clock, randomness, logs, metrics.
 pub mod telemetry;
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use libtest_mimic::{Arguments, Failed, Trial};
 use ring::digest;
+use sallyport::decode::{Source, decode};
 use sallyport::inspect::Line;
 use sallyport::inspect::report::{Finding, Report};
 use sallyport::policy::contract::Contract;
@@ -375,6 +376,16 @@ fn inspect<'p>(case: &Case, pieces: impl IntoIterator<Item = &'p [u8]>) -> Resul
     let mut output = Vec::new();
     for piece in pieces {
         line.push(piece, &mut output);
+    }
+    if let Some(shape) = case.contract.columnar() {
+        let source: Arc<dyn Source> = Arc::new(case.input.clone());
+        let result = decode(
+            shape.format,
+            shape.sheet.as_deref(),
+            &source,
+            &mut |found| line.decoded(&found, &mut output),
+        );
+        line.decoding_ended(&result, &mut output);
     }
     let fatal = line.fatal().cloned();
     let report = line.finish(&mut output);

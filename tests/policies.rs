@@ -648,7 +648,7 @@ fn what_this_version_does_not_act_on_is_refused() {
     );
     check("[access]\n", "[access]\n@@tunnel = []\n", code, "");
     check("\"csv\" }", "\"csv\", strict_quotes = @@false }", code, "");
-    check("\"csv\" }", "@@\"parquet\" }", code, "");
+    check("\"csv\" }", "@@\"orc\" }", code, "");
     check(
         "domain = \"email\"",
         "domain = \"email\", normalise = [@@\"nfc\"]",

@@ -19,9 +19,9 @@ use std::process::Command;
 /// same rank, may not see each other.
 const RANKS: &[&[&str]] = &[
     &["terms"],
-    &["policy", "tokens", "seal"],
+    &["decode", "policy", "tokens", "seal"],
     &["inspect", "wire", "config"],
-    &["telemetry"],
+    &["isolate", "telemetry"],
     &["ledger", "depot"],
     &["authority"],
     &["intake", "reload"],

@@ -11,9 +11,11 @@ use crate::cli::console::{Paint, counted};
 use crate::cli::context::{Context, mistakes};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::partner::{policy_file, policy_of};
+use crate::decode::Flow;
 use crate::inspect::Line;
 use crate::inspect::report::{Report, Sample};
 use crate::intake::receipt;
+use crate::isolate::decode_apart;
 use crate::policy::feed::{Feed, Policy};
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, Hasher};
@@ -301,6 +303,8 @@ pub fn inspect(
     let mut buffer = vec![0; limits::INSPECT_BATCH_BYTES];
     let mut made = Vec::new();
     let mut bytes: u64 = 0;
+    let columnar = feed.contract.columnar();
+    let mut whole = Vec::new();
     loop {
         let count = match input.read(&mut buffer) {
             Ok(0) => break,
@@ -317,8 +321,27 @@ pub fn inspect(
             hasher.update(piece);
         }
         line.push(piece, &mut made);
+        if columnar.is_some() {
+            whole.extend_from_slice(piece);
+        }
         out.write_all(&made)?;
         made.clear();
+    }
+    if let Some(shape) = columnar {
+        let mut written = Ok(());
+        let sheet = shape.sheet.as_deref();
+        let result = decode_apart(shape.format, sheet, &whole, &mut |found| {
+            let flow = line.decoded(&found, &mut made);
+            written = out.write_all(&made);
+            made.clear();
+            if written.is_ok() { flow } else { Flow::Stop }
+        });
+        written?;
+        let decoder = |fault: std::io::Error| {
+            Failure::new(Exit::Internal, "file.decoder", "no decoder could be run")
+                .because(fault.to_string())
+        };
+        line.decoding_ended(&result.map_err(decoder)?, &mut made);
     }
     let mut report = line.finish(&mut made);
     out.write_all(&made)?;

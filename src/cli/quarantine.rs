@@ -215,9 +215,11 @@ fn lines(held: &HeldView) -> Vec<String> {
             .iter()
             .take(5)
         {
-            let place = match example.get("line").and_then(Value::as_u64) {
-                Some(line) => format!("line {line}  "),
-                None => String::new(),
+            let number = |key: &str| example.get(key).and_then(Value::as_u64);
+            let place = match (number("line"), number("row")) {
+                (Some(line), _) => format!("line {line}  "),
+                (None, Some(row)) => format!("row {row}  "),
+                (None, None) => String::new(),
             };
             let value = match text(example, "value") {
                 value if value.is_empty() => String::new(),

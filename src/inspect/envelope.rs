@@ -4,6 +4,7 @@
 //! under the name of what it is. What was unpacked is judged like what was sent, so there are no
 //! archives in archives.
 
+use crate::decode::{DecodeFault, DecodeFaultKind, Decoded};
 use crate::inspect::charset::Charset;
 use crate::inspect::magic::{self, Sniffed};
 use crate::inspect::report::{Refused, Report, Sample};
@@ -15,14 +16,29 @@ use crate::policy::contract::{
     MissingColumns, Schema, TokenKind,
 };
 use crate::terms::codes::Code;
+use crate::terms::columnar::Columnar;
 use crate::tokens::{TokenFault, TokenKeys, Tokenizer};
 
 /// The outermost stage.
 pub(crate) enum Envelope {
+    /// A file that is decoded as a whole.
+    Columnar(Box<Whole>),
     /// A file of rows.
     Csv(Box<Csv>),
     /// A file whose bytes nobody looks at; holds how many there were.
     Opaque(u64),
+}
+
+/// A file that is decoded as a whole, by somebody else.
+pub(crate) struct Whole {
+    format: Columnar,
+    /// First bytes, until they tell what the file is.
+    head: Option<Vec<u8>>,
+    /// So many have come.
+    bytes: u64,
+    table: Table,
+    /// It was decoded to its end.
+    is_done: bool,
 }
 
 /// A file of rows, perhaps compressed.
@@ -72,11 +88,13 @@ impl Envelope {
             Format::Csv(dialect) => RowFormat::Csv(*dialect),
             Format::Fixed(shape) => RowFormat::Fixed(shape.clone()),
             Format::Json(shape) => RowFormat::Json(*shape),
+            Format::Columnar(_) => RowFormat::Given,
         };
         let text = match format {
             RowFormat::Csv(_) => "CSV text",
             RowFormat::Fixed(_) => "text",
             RowFormat::Json(_) => "JSON text",
+            RowFormat::Given => "",
         };
         // Without rules no column is known, so that every file is refused.
         let schema = contract.schema.clone().unwrap_or_else(no_columns);
@@ -95,6 +113,15 @@ impl Envelope {
             trailer: contract.trailer.clone(),
             on_finding: contract.on_finding,
         };
+        if let Format::Columnar(shape) = &contract.format {
+            return Ok(Self::Columnar(Box::new(Whole {
+                format: shape.format,
+                head: Some(Vec::new()),
+                bytes: 0,
+                table: Table::new(rules, tokenizers, seed),
+                is_done: false,
+            })));
+        }
         let takes = contract.compression.iter().copied();
         Ok(Self::Csv(Box::new(Csv {
             wrapping: Wrapping::Unknown(Vec::new()),
@@ -123,6 +150,7 @@ impl Envelope {
         out: &mut Vec<u8>,
     ) -> Result<(), Refused> {
         match self {
+            Self::Columnar(whole) => whole.push(input, report),
             Self::Csv(csv) => csv.push(input, report, out),
             Self::Opaque(bytes) => {
                 *bytes += u64::try_from(input.len()).unwrap_or(0);
@@ -135,6 +163,7 @@ impl Envelope {
     /// The last byte has been pushed, and nothing has refused the file.
     pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) {
         match self {
+            Self::Columnar(whole) => whole.finish(report),
             Self::Csv(csv) => {
                 if csv.finish(report, out).is_ok() {
                     report.bytes_inspected = csv.contents.table.taken();
@@ -147,10 +176,116 @@ impl Envelope {
     /// Values tokenized, by column.
     pub(crate) fn tokens(&self) -> impl Iterator<Item = (&str, u64)> {
         let table = match self {
+            Self::Columnar(whole) => Some(&whole.table),
             Self::Csv(csv) => Some(&csv.contents.table),
             Self::Opaque(_) => None,
         };
         table.into_iter().flat_map(Table::tokens)
+    }
+}
+
+// === impl Whole ===
+
+impl Whole {
+    /// Only the first bytes are looked at: whether it is what it should be.
+    fn push(&mut self, input: &[u8], report: &mut Report) -> Result<(), Refused> {
+        self.bytes += u64::try_from(input.len()).unwrap_or(0);
+        let Some(head) = &mut self.head else {
+            return Ok(());
+        };
+        top_up(head, input);
+        if head.len() < magic::BYTES_MAX {
+            return Ok(());
+        }
+        let head = self.head.take().unwrap_or_default();
+        self.is_what_it_should_be(&head, report)
+    }
+
+    fn is_what_it_should_be(&self, head: &[u8], report: &mut Report) -> Result<(), Refused> {
+        if magic::is_columnar(self.format, head) {
+            return Ok(());
+        }
+        let (detail, hint) = match magic::sniff(head, true) {
+            Sniffed::Foreign(magic) => (format!("looks like {}", magic.name), magic.hint),
+            Sniffed::Text | Sniffed::Unknown if head.is_empty() => {
+                ("the file is empty".to_owned(), None)
+            }
+            Sniffed::Text | Sniffed::Unknown => ("looks like text".to_owned(), None),
+        };
+        let sample = Sample {
+            detail,
+            ..Sample::default()
+        };
+        let hint = hint.map(str::to_owned);
+        Err(report.refuse(
+            0,
+            Code::FormatError,
+            None,
+            self.format.title(),
+            hint,
+            sample,
+        ))
+    }
+
+    /// What its decoder found, in order.
+    pub(crate) fn decoded(
+        &mut self,
+        decoded: &Decoded,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        if let Some(head) = self.head.take() {
+            self.is_what_it_should_be(&head, report)?;
+        }
+        match decoded {
+            Decoded::Columns(columns) => {
+                let place = match self.format {
+                    Columnar::Xlsx => "its first row",
+                    Columnar::Arrow | Columnar::Avro | Columnar::Parquet => "its schema",
+                };
+                self.table.columns(columns, place, report)
+            }
+            Decoded::Rows(rows) => self.table.rows(rows, report, out),
+        }
+    }
+
+    /// Its decoder is done.
+    pub(crate) fn ended(
+        &mut self,
+        result: &Result<(), DecodeFault>,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        if let Some(head) = self.head.take() {
+            self.is_what_it_should_be(&head, report)?;
+        }
+        let Err(fault) = result else {
+            self.is_done = true;
+            self.table.end(report, out);
+            return Ok(());
+        };
+        let (code, rule) = match fault.kind {
+            DecodeFaultKind::Encrypted => (Code::EncryptionError, "a file without encryption"),
+            DecodeFaultKind::Limit => (Code::LimitExceeded, "what a decoder may take"),
+            DecodeFaultKind::NotUtf8 => (Code::EncodingError, "UTF-8"),
+            DecodeFaultKind::Broken | DecodeFaultKind::Ours | DecodeFaultKind::Stopped => {
+                (Code::FormatError, self.format.title())
+            }
+        };
+        let sample = Sample {
+            detail: fault.detail.clone(),
+            ..Sample::default()
+        };
+        Err(report.refuse(self.bytes, code, None, rule, None, sample))
+    }
+
+    /// The last byte has come; what has not been decoded to its end is not whole.
+    fn finish(&mut self, report: &mut Report) {
+        if !self.is_done {
+            let fault = DecodeFault::new(DecodeFaultKind::Broken, "it was not read to its end");
+            self.ended(&Err(fault), report, &mut Vec::new()).ok();
+        }
+        report.bytes_inspected = self.bytes;
     }
 }
 

@@ -4,6 +4,8 @@
 //! descriptions, parquet-format README, ISO 32000-1 7.5.2 (PDF), MS-CFB 2.2 (OLE2), Unicode 23.8
 //! (byte order marks), 7zFormat.txt, Avro and Arrow specifications.
 
+use crate::terms::columnar::Columnar;
+
 /// Longest start looked at, bytes.
 pub(crate) const BYTES_MAX: usize = 10;
 
@@ -99,6 +101,17 @@ pub(crate) fn sniff(head: &[u8], is_all: bool) -> Sniffed {
         }
     }
     Sniffed::Text
+}
+
+/// Whether a file begins like one of this format.
+pub(crate) fn is_columnar(format: Columnar, head: &[u8]) -> bool {
+    match format {
+        // A file, or a stream of messages.
+        Columnar::Arrow => head.starts_with(b"ARROW1\0\0") || head.starts_with(&[0xff; 4]),
+        Columnar::Avro => head.starts_with(b"Obj\x01"),
+        Columnar::Parquet => head.starts_with(b"PAR1") || head.starts_with(b"PARE"),
+        Columnar::Xlsx => head.starts_with(b"PK\x03\x04"),
+    }
 }
 
 /// Whether both are the same as far as the shorter goes.

@@ -39,6 +39,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::decode::{DecodeFault, Decoded, Flow};
 use crate::inspect::envelope::Envelope;
 use crate::inspect::report::{Finding, Refused, Report};
 use crate::policy::contract::{Contract, OnFinding};
@@ -73,7 +74,10 @@ impl Line {
     ) -> Result<Self, TokenFault> {
         Ok(Self {
             envelope: Envelope::new(&contract, keys, seed)?,
-            report: Report::default(),
+            report: Report {
+                has_no_places: contract.columnar().is_some(),
+                ..Report::default()
+            },
             fatal: None,
             on_finding: contract.on_finding,
         })
@@ -86,6 +90,25 @@ impl Line {
         if self.fatal.is_none() {
             let result = self.envelope.push(input, &mut self.report, out);
             self.fatal = result.err();
+        }
+    }
+
+    /// What the decoder of a file that is decoded as a whole has found, in order; it stops when this
+    /// says so.
+    pub fn decoded(&mut self, decoded: &Decoded, out: &mut Vec<u8>) -> Flow {
+        if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
+            self.fatal = whole.decoded(decoded, &mut self.report, out).err();
+        }
+        match self.fatal {
+            Some(_) => Flow::Stop,
+            None => Flow::Go,
+        }
+    }
+
+    /// Its decoder has ended so.
+    pub fn decoding_ended(&mut self, result: &Result<(), DecodeFault>, out: &mut Vec<u8>) {
+        if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
+            self.fatal = whole.ended(result, &mut self.report, out).err();
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Report {
     pub(crate) hold_errors: u64,
     /// Samples of all findings.
     pub(crate) samples: usize,
+    /// The file has neither lines nor places in bytes, only rows.
+    pub(crate) has_no_places: bool,
 }
 
 /// All faults of one code and column.
@@ -202,7 +204,10 @@ impl Report {
             if finding.samples.len() < limits::SAMPLES_PER_CODE_MAX
                 || self.samples < limits::SAMPLES_IN_TABLE_MAX
             {
-                let (hint, sample) = make();
+                let (hint, mut sample) = make();
+                if self.has_no_places {
+                    (sample.line, sample.byte) = (None, None);
+                }
                 finding.hint = finding.hint.take().or(hint);
                 finding.samples.push(sample);
                 self.samples += 1;

@@ -856,7 +856,8 @@ impl Rows {
             }
             What::Rule(number) => self.tell_rule(text, record, row, number, report),
             What::KeyRepeat(first) => {
-                let make = || (None, whole(seen_in(first)));
+                let counts_rows = report.has_no_places;
+                let make = || (None, whole(seen_in(first, counts_rows)));
                 report.note(Code::PrimaryKey, None, self.key_rule(), make);
             }
             What::Mark(number) => {
@@ -979,6 +980,7 @@ impl Rows {
             ),
         };
         let is_warning = !column.refuses(fault);
+        let counts_rows = report.has_no_places;
         let make = || {
             let mut scratch = String::new();
             let value = cell.text(at.text.buffer, self.quote, &mut scratch);
@@ -1002,7 +1004,7 @@ impl Rows {
                 CellFault::Formula => plain(&column.told("a spreadsheet would run it")),
                 CellFault::Sensitive(kind) => plain(&column.told(&column.said(kind))),
                 CellFault::Repeat(first) => Saying {
-                    detail: seen_in(first),
+                    detail: seen_in(first, counts_rows),
                     hint: None,
                 },
                 CellFault::NoToken => Saying {
@@ -1378,9 +1380,10 @@ fn out_of_memory(text: Text<'_>, record: Option<&Record>, report: &mut Report) -
     report.refuse(end, Code::LimitExceeded, None, &rule, hint, sample)
 }
 
-fn seen_in(first: Option<u64>) -> String {
+fn seen_in(first: Option<u64>, counts_rows: bool) -> String {
+    let unit = if counts_rows { "row" } else { "line" };
     match first {
-        Some(line) => format!("first seen in line {line}"),
+        Some(number) => format!("first seen in {unit} {number}"),
         None => "seen before".to_owned(),
     }
 }

@@ -57,7 +57,7 @@ pub(crate) fn in_order(schema: &Schema) -> Layout {
     }
 }
 
-/// Matches the labels of `line`, the header's physical line.
+/// Matches the labels; `place`: where they stand, as in `line 1`.
 ///
 /// Gives where cells go, and the faults that a person decides about.
 ///
@@ -67,12 +67,12 @@ pub(crate) fn match_labels(
     schema: &Schema,
     delimiter: u8,
     labels: &[String],
-    line: u64,
+    place: &str,
 ) -> Result<(Layout, Vec<LabelFault>), Vec<LabelFault>> {
-    if let Some(fault) = other_delimiter(schema, delimiter, labels, line) {
+    if let Some(fault) = other_delimiter(schema, delimiter, labels, place) {
         return Err(vec![fault]);
     }
-    Header::new(schema, labels, line).judge()
+    Header::new(schema, labels, place).judge()
 }
 
 /// A header of one label that another delimiter splits into labels of the contract.
@@ -80,7 +80,7 @@ fn other_delimiter(
     schema: &Schema,
     delimiter: u8,
     labels: &[String],
-    line: u64,
+    place: &str,
 ) -> Option<LabelFault> {
     const DELIMITERS: [(char, &str); 4] = [(';', "';'"), ('\t', "TAB"), ('|', "'|'"), (',', "','")];
     let [only] = labels else { return None };
@@ -98,10 +98,7 @@ fn other_delimiter(
         column: None,
         rule: "the delimiter agreed",
         hint: Some(format!("looks like {shown}")),
-        detail: format!(
-            "line {line} has 1 column, {} expected",
-            schema.columns.len()
-        ),
+        detail: format!("{place} has 1 column, {} expected", schema.columns.len()),
     })
 }
 
@@ -148,7 +145,7 @@ pub(crate) fn refuses_missing(schema: &Schema) -> bool {
 struct Header<'h> {
     schema: &'h Schema,
     labels: &'h [String],
-    line: u64,
+    place: &'h str,
     /// The contract's column of each label.
     columns: Vec<Option<usize>>,
     /// Whether labels without a column may be shown.
@@ -158,7 +155,7 @@ struct Header<'h> {
 // === impl Header ===
 
 impl<'h> Header<'h> {
-    fn new(schema: &'h Schema, labels: &'h [String], line: u64) -> Self {
+    fn new(schema: &'h Schema, labels: &'h [String], place: &'h str) -> Self {
         let names = names(schema);
         let columns: Vec<Option<usize>> = labels
             .iter()
@@ -178,7 +175,7 @@ impl<'h> Header<'h> {
         Self {
             schema,
             labels,
-            line,
+            place,
             columns,
             sight,
         }
@@ -208,7 +205,7 @@ impl<'h> Header<'h> {
                 column: None,
                 rule: "at least one label of the contract",
                 hint: None,
-                detail: format!("line {} has no label of the contract", self.line),
+                detail: format!("{} has no label of the contract", self.place),
             });
         }
         if self.refuses_extra() {
@@ -305,7 +302,7 @@ impl<'h> Header<'h> {
                 column: None,
                 rule: "every column has a label",
                 hint: None,
-                detail: format!("label {number} of line {} is empty", self.line),
+                detail: format!("label {number} of {} is empty", self.place),
             })
             .collect()
     }
@@ -330,10 +327,10 @@ impl<'h> Header<'h> {
                 faults.push(LabelFault {
                     code: Code::DuplicateLabel,
                     detail: format!(
-                        "labels {} and {} of line {} are both {}",
+                        "labels {} and {} of {} are both {}",
                         first + 1,
                         at + 1,
-                        self.line,
+                        self.place,
                         show::name(&column)
                     ),
                     column: Some(column),
@@ -347,7 +344,7 @@ impl<'h> Header<'h> {
 
     fn missing(&self, index: usize) -> LabelFault {
         let name = self.name(index);
-        let detail = format!("line {} misses {}", self.line, show::name(name));
+        let detail = format!("{} misses {}", self.place, show::name(name));
         let near = self.near(name).map(show::name);
         LabelFault {
             code: Code::MissingLabel,
@@ -412,9 +409,9 @@ impl<'h> Header<'h> {
                 )
             )),
             detail: format!(
-                "label {} of line {} is {}, {} expected",
+                "label {} of {} is {}, {} expected",
                 at + 1,
-                self.line,
+                self.place,
                 show::name(self.name(found)),
                 show::name(self.name(at))
             ),
@@ -511,7 +508,7 @@ mod tests {
 
     fn match_line(schema: &Schema, labels: &[&str]) -> Result<Layout, Vec<LabelFault>> {
         let labels: Vec<String> = labels.iter().map(|&label| label.to_owned()).collect();
-        match_labels(schema, b',', &labels, 1).map(|(layout, _)| layout)
+        match_labels(schema, b',', &labels, "line 1").map(|(layout, _)| layout)
     }
 
     #[track_caller]

@@ -12,19 +12,23 @@
 
 use std::ops::Range;
 
+use crate::decode::{self, Nature};
 use crate::inspect::charset::Width;
 use crate::inspect::csv::{ScanFault, ScanFaultKind, Scanner};
 use crate::inspect::encoding::{self, Prefix};
 use crate::inspect::fixed::FixedScanner;
 use crate::inspect::json::JsonScanner;
-use crate::inspect::records::{Bounds, Index, MarkKind, Unfinished};
+use crate::inspect::records::{
+    Bounds, Cell, Form, Index, Mark, MarkKind, Record, Unfinished, short,
+};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::rows::{self, Rows, Text};
 use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
 use crate::policy::contract::{
-    Bom, Dialect, FixedShape, Header, JsonShape, Newline, OnFinding, OutputFormat, Schema, Trailer,
+    Bom, Dialect, FixedShape, Header, JsonShape, Kind, Newline, OnFinding, OutputFormat, Schema,
+    Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::limits;
@@ -81,6 +85,8 @@ pub(crate) enum RowFormat {
     Csv(Dialect),
     Fixed(FixedShape),
     Json(JsonShape),
+    /// Rows are given as they are: nothing is looked for in bytes.
+    Given,
 }
 
 /// What finds the records of a format.
@@ -88,6 +94,7 @@ enum Scan {
     Csv(Scanner),
     Fixed(FixedScanner),
     Json(Box<JsonScanner>),
+    None,
 }
 
 /// The dialect of CSV made from another format.
@@ -115,6 +122,7 @@ impl Scan {
             Self::Csv(scanner) => scanner.scan(bytes, index),
             Self::Fixed(scanner) => scanner.scan(bytes, index),
             Self::Json(scanner) => scanner.scan(bytes, index),
+            Self::None => Ok(()),
         }
     }
 
@@ -123,6 +131,7 @@ impl Scan {
             Self::Csv(scanner) => scanner.end(index),
             Self::Fixed(scanner) => scanner.end(bytes, index),
             Self::Json(scanner) => scanner.end(bytes, index),
+            Self::None => Ok(()),
         }
     }
 
@@ -131,6 +140,7 @@ impl Scan {
             Self::Csv(scanner) => scanner.shift(bytes, index),
             Self::Fixed(scanner) => scanner.shift(bytes, index),
             Self::Json(scanner) => scanner.shift(bytes, index),
+            Self::None => {}
         }
     }
 
@@ -139,6 +149,11 @@ impl Scan {
             Self::Csv(scanner) => scanner.unfinished(),
             Self::Fixed(scanner) => scanner.unfinished(),
             Self::Json(scanner) => scanner.unfinished(),
+            Self::None => Unfinished {
+                start: 0,
+                cell: 0,
+                mark: 0,
+            },
         }
     }
 
@@ -147,6 +162,7 @@ impl Scan {
             Self::Csv(scanner) => scanner.line(),
             Self::Fixed(scanner) => scanner.line(),
             Self::Json(scanner) => scanner.line(),
+            Self::None => 0,
         }
     }
 
@@ -154,7 +170,7 @@ impl Scan {
     fn column(&self, index: &Index) -> Option<usize> {
         match self {
             Self::Csv(scanner) => Some(scanner.column(index)),
-            Self::Fixed(_) | Self::Json(_) => None,
+            Self::Fixed(_) | Self::Json(_) | Self::None => None,
         }
     }
 }
@@ -185,6 +201,13 @@ impl Table {
         let (scanner, dialect) = match format {
             RowFormat::Fixed(shape) => (Scan::Fixed(FixedScanner::new(shape, bounds)), PLAIN),
             RowFormat::Csv(dialect) => (Scan::Csv(Scanner::new(dialect, bounds)), dialect),
+            RowFormat::Given => (
+                Scan::None,
+                Dialect {
+                    header: Header::Present,
+                    ..PLAIN
+                },
+            ),
             RowFormat::Json(shape) => {
                 let scanner = JsonScanner::new(shape, &schema, bounds);
                 (Scan::Json(Box::new(scanner)), PLAIN)
@@ -281,6 +304,12 @@ impl Table {
             return Err(refuse_empty(self.taken(), report));
         }
         self.judge(Rest::End, report, out)?;
+        self.close(report, out);
+        Ok(())
+    }
+
+    /// Writes what belongs behind the last row, and counts them.
+    fn close(&mut self, report: &mut Report, out: &mut Vec<u8>) {
         if let Some(rows) = &self.rows {
             if std::mem::take(&mut self.owes_labels) {
                 rows.labels(out);
@@ -299,7 +328,6 @@ impl Table {
             };
             report.add(Code::TooFewRows, None, &rule, None, sample);
         }
-        Ok(())
     }
 
     /// Deals with a byte order mark; false while it is not known whether there is one.
@@ -544,28 +572,9 @@ impl Table {
                     .to_owned()
             })
             .collect();
-        let delimiter = self.dialect.delimiter;
-        match schema::match_labels(&self.schema, delimiter, &labels, record.line) {
-            Ok((layout, held)) => {
-                for fault in held {
-                    let make = || (fault.hint, sample(fault.detail));
-                    report.note(fault.code, fault.column.as_deref(), fault.rule, make);
-                    report.hold_errors += 1;
-                }
-                self.lay_out(&layout);
-                self.owes_labels = true;
-                Ok(())
-            }
-            Err(faults) => {
-                let mut first = None;
-                for fault in faults {
-                    let make = || (fault.hint, sample(fault.detail));
-                    let at = report.note(fault.code, fault.column.as_deref(), fault.rule, make);
-                    first = first.or(Some(at));
-                }
-                Err(report.refused_by(first.unwrap_or_default(), end))
-            }
-        }
+        let place = format!("line {}", record.line);
+        let at = Some((record.line, start, end));
+        self.take_labels(&labels, &place, at, report).map(|_| ())
     }
 
     /// From here on rows can be judged.
@@ -758,6 +767,225 @@ impl Table {
             | ScanFaultKind::Lf
             | ScanFaultKind::UnclosedQuote => None,
         }
+    }
+}
+
+// Rows that are given as they are.
+impl Table {
+    /// The columns of a file that was decoded; `place`: where it says them.
+    ///
+    /// # Errors
+    /// [`Refused`] when they are not the contract's.
+    pub(crate) fn columns(
+        &mut self,
+        columns: &[decode::Column],
+        place: &str,
+        report: &mut Report,
+    ) -> Result<(), Refused> {
+        if columns.len() > self.schema.columns_max {
+            let rule = format!("{} columns", self.schema.columns_max);
+            let sample = told(format!("{} columns", columns.len()));
+            return Err(report.refuse(0, Code::LimitExceeded, None, &rule, None, sample));
+        }
+        let labels: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+        let layout = self.take_labels(&labels, place, None, report)?;
+        let mut first = None;
+        for (column, at) in columns.iter().zip(&layout.places) {
+            let schema::Place::Column(at) = at else {
+                continue;
+            };
+            let Some(rules) = self.schema.columns.get(*at) else {
+                continue;
+            };
+            let Some((rule, wanted)) = misfit(&column.nature, &rules.kind) else {
+                continue;
+            };
+            let detail = format!("the column is {}, {wanted} expected", named(&column.nature));
+            let is_float = matches!(column.nature, Nature::Float(_));
+            let hint = is_float.then(|| "Write the column as a decimal.".to_owned());
+            let make = || (hint, told(detail));
+            let at = report.note(Code::TypeError, Some(&rules.name), &rule, make);
+            first = first.or(Some(at));
+        }
+        match first {
+            Some(finding) => Err(report.refused_by(finding, 0)),
+            None => Ok(()),
+        }
+    }
+
+    /// Rows of a file that was decoded, behind its columns.
+    ///
+    /// # Errors
+    /// [`Refused`] when the file is refused whatever follows.
+    pub(crate) fn rows(
+        &mut self,
+        rows: &decode::Rows,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Refused> {
+        let mut full = None;
+        let mut row = report.rows;
+        let mut cells = rows.cells();
+        self.buffer.clear();
+        self.index = Index::default();
+        // Every cell has a byte before it, as if it stood in quotes.
+        self.buffer.push(b'\n');
+        for _ in 0..rows.len() {
+            row += 1;
+            let start = self.buffer.len();
+            let (first_cell, first_mark) = (self.index.cells.len(), self.index.marks.len());
+            for (number, span) in cells.by_ref().take(rows.columns).enumerate() {
+                let text = span.clone().and_then(|span| rows.text.as_bytes().get(span));
+                let at = self.buffer.len();
+                let text = text.unwrap_or_default();
+                self.buffer.extend_from_slice(text);
+                let form = if span.is_some() {
+                    Form::Quoted
+                } else {
+                    Form::Null
+                };
+                self.index.cells.push(Cell {
+                    start: short(at),
+                    end: short(self.buffer.len()),
+                    form,
+                });
+                if let Some(found) = control(text) {
+                    self.index.marks.push(Mark {
+                        cell: short(number),
+                        at: short(at + found),
+                        kind: MarkKind::Control,
+                    });
+                }
+                if text.len() > self.schema.field_bytes_max {
+                    full = full.or(Some((self.schema.field_bytes_max, "a cell", row)));
+                }
+            }
+            let bytes = self.buffer.len() - start;
+            if bytes > self.schema.record_bytes_max {
+                full = full.or(Some((self.schema.record_bytes_max, "a record", row)));
+            }
+            if full.is_some() {
+                break;
+            }
+            // A row without a byte is a row all the same.
+            self.buffer.push(b'\n');
+            self.index.records.push(Record {
+                start: short(start),
+                end: short(self.buffer.len()),
+                first_cell: short(first_cell),
+                first_mark: short(first_mark),
+                cells: short(rows.columns),
+                marks: short(self.index.marks.len() - first_mark),
+                line: row,
+                is_plain: false,
+                is_mixed: false,
+            });
+        }
+        self.valid = self.buffer.len();
+        self.judge_rows(0..self.index.records.len(), report, out)?;
+        let Some((most, what, row)) = full else {
+            return Ok(());
+        };
+        let most = show::bytes(u64::try_from(most).unwrap_or(u64::MAX));
+        let sample = Sample {
+            row: Some(row),
+            detail: format!("{what} that is longer"),
+            ..Sample::default()
+        };
+        let rule = format!("{most} {what}");
+        Err(report.refuse(0, Code::LimitExceeded, None, &rule, None, sample))
+    }
+
+    /// The last row was given.
+    pub(crate) fn end(&mut self, report: &mut Report, out: &mut Vec<u8>) {
+        self.close(report, out);
+    }
+
+    /// Matches labels with the contract: rows can be judged from then on.
+    fn take_labels(
+        &mut self,
+        labels: &[String],
+        place: &str,
+        at: Option<(u64, u64, u64)>,
+        report: &mut Report,
+    ) -> Result<schema::Layout, Refused> {
+        let sample = |detail: String| Sample {
+            line: at.map(|(line, _, _)| line),
+            byte: at.map(|(_, start, _)| start),
+            detail,
+            ..Sample::default()
+        };
+        match schema::match_labels(&self.schema, self.dialect.delimiter, labels, place) {
+            Ok((layout, held)) => {
+                for fault in held {
+                    let make = || (fault.hint, sample(fault.detail));
+                    report.note(fault.code, fault.column.as_deref(), fault.rule, make);
+                    report.hold_errors += 1;
+                }
+                self.lay_out(&layout);
+                self.owes_labels = true;
+                Ok(layout)
+            }
+            Err(faults) => {
+                let mut first = None;
+                for fault in faults {
+                    let make = || (fault.hint, sample(fault.detail));
+                    let at = report.note(fault.code, fault.column.as_deref(), fault.rule, make);
+                    first = first.or(Some(at));
+                }
+                let end = at.map_or(0, |(_, _, end)| end);
+                Err(report.refused_by(first.unwrap_or_default(), end))
+            }
+        }
+    }
+}
+
+/// The rule that a column's own type breaks, and what is expected of it.
+fn misfit(nature: &Nature, kind: &Kind) -> Option<(String, &'static str)> {
+    let (fits, wanted) = match kind {
+        Kind::Boolean { .. } => (matches!(nature, Nature::Boolean), "true and false"),
+        Kind::Date { .. } => (matches!(nature, Nature::Date), "dates"),
+        Kind::DateTime { .. } => (matches!(nature, Nature::DateTime), "dates with times"),
+        Kind::Decimal { .. } => (
+            matches!(nature, Nature::Decimal | Nature::Integer),
+            "decimals",
+        ),
+        Kind::Integer => (matches!(nature, Nature::Integer), "integers"),
+        Kind::Text(_) => (matches!(nature, Nature::Integer), "text"),
+    };
+    let is_text = matches!(nature, Nature::Any | Nature::Text);
+    (!fits && !is_text).then(|| (format!("a column of {wanted}"), wanted))
+}
+
+fn named(nature: &Nature) -> &str {
+    match nature {
+        Nature::Any => "of any type",
+        Nature::Boolean => "boolean",
+        Nature::Date => "a date",
+        Nature::DateTime => "a timestamp",
+        Nature::Decimal => "decimal",
+        Nature::Float(name) | Nature::Other(name) => name,
+        Nature::Integer => "an integer",
+        Nature::Text => "text",
+    }
+}
+
+/// The first control character, where TAB and line ends are none.
+fn control(text: &[u8]) -> Option<usize> {
+    let suspect = |byte: &u8| *byte < 0x20 || *byte == 0x7f || *byte == 0xc2;
+    let from = text.iter().position(suspect)?;
+    let is_control = |at: &usize| match text.get(*at) {
+        None | Some(b'\t' | b'\n' | b'\r') => false,
+        Some(0xc2) => text.get(at + 1).is_some_and(|next| *next < 0xa0),
+        Some(byte) => *byte < 0x20 || *byte == 0x7f,
+    };
+    (from..text.len()).find(is_control)
+}
+
+fn told(detail: String) -> Sample {
+    Sample {
+        detail,
+        ..Sample::default()
     }
 }
 

@@ -3,16 +3,19 @@
 //! It reads what the spool has sealed, never the socket, so a slow inspection never slows the
 //! partner. State is only in memory: after a restart the spool is read again.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
+use crate::decode::{Flow, Source};
 use crate::depot::spool::{SealedLane, SpoolDir, SpoolFault, SpoolReader, SpoolSync, SpoolWriter};
 use crate::inspect::Line;
 use crate::inspect::report::{Finding, Report};
-use crate::policy::contract::OnFinding;
+use crate::isolate::decode_apart;
+use crate::policy::contract::{ColumnarShape, OnFinding};
 use crate::policy::feed::Feed;
 use crate::seal::{DataKey, Lane};
 use crate::terms::digest::{Digest, Digests, Hasher, OldKinds};
@@ -42,8 +45,12 @@ pub(super) struct Inspection {
     line: Line,
     reader: SpoolReader,
     position: u64,
+    /// Of a file that is decoded as a whole.
+    looked_at: u64,
     /// Nothing is looked at and nothing written: the bytes as sent are the output.
     passes_through: bool,
+    /// Decoded as a whole, once it is there.
+    columnar: Option<ColumnarShape>,
     /// Every byte is wanted, whatever was found.
     takes_all: bool,
     out: SpoolWriter,
@@ -66,6 +73,9 @@ pub(super) enum InspectionFault {
     /// A key the contract needs was not there.
     #[error(transparent)]
     Keys(#[from] crate::tokens::TokenFault),
+    /// No decoder could be started, or it could not be given the file.
+    #[error("a decoder: {0}")]
+    Decoder(#[from] io::Error),
     /// The spool could not be read or the output not written.
     #[error(transparent)]
     Spool(#[from] SpoolFault),
@@ -102,6 +112,12 @@ impl Progress {
 /// to CLOSE may have to go out before the inspection is through.
 pub(super) type Digesting = JoinHandle<Result<Digests, InspectionFault>>;
 
+/// A file in the spool, for a decoder.
+struct Spooled {
+    bytes: u64,
+    reader: Mutex<SpoolReader>,
+}
+
 /// An inspection on its own task.
 pub(super) struct Behind {
     digest: Option<Digesting>,
@@ -128,7 +144,9 @@ impl Inspection {
             line: Line::for_contract(setup.feed.contract.clone(), &setup.keys, setup.seed)?,
             reader,
             position: 0,
+            looked_at: 0,
             passes_through: setup.feed.contract.passes_through(),
+            columnar: setup.feed.contract.columnar().cloned(),
             takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
             out: setup.spool.create(setup.id, Lane::Out, &setup.out_key),
             out_bytes: 0,
@@ -155,6 +173,9 @@ impl Inspection {
             let is_more = there > self.position;
             self.position = there;
             return Ok(is_more);
+        }
+        if self.columnar.is_some() {
+            return self.look_at_head();
         }
         self.input.clear();
         let taken =
@@ -185,9 +206,36 @@ impl Inspection {
             return Ok(Inspected { report, out: None });
         }
         let report = {
-            let line = self.line;
+            let mut line = self.line;
+            if let Some(shape) = &self.columnar {
+                let source = Spooled {
+                    bytes: self.position,
+                    reader: Mutex::new(self.reader),
+                };
+                let mut written = Ok(());
+                let result = decode_apart(
+                    shape.format,
+                    shape.sheet.as_deref(),
+                    &source,
+                    &mut |found| {
+                        let flow = line.decoded(&found, &mut self.output);
+                        written = write_out(
+                            &mut self.out,
+                            &mut self.out_bytes,
+                            &mut self.hasher,
+                            &mut self.output,
+                        );
+                        if written.is_ok() { flow } else { Flow::Stop }
+                    },
+                );
+                written?;
+                line.decoding_ended(&result?, &mut self.output);
+            }
             let mut output = std::mem::take(&mut self.output);
-            let report = line.finish(&mut output);
+            let mut report = line.finish(&mut output);
+            if self.columnar.is_some() {
+                report.bytes_inspected = self.position;
+            }
             write_out(
                 &mut self.out,
                 &mut self.out_bytes,
@@ -207,6 +255,23 @@ impl Inspection {
         })
     }
 
+    /// Of a file that is decoded as a whole only what it is can be told before.
+    fn look_at_head(&mut self) -> Result<bool, InspectionFault> {
+        let there = self.reader.available();
+        let is_more = there > self.position;
+        let head = limits::HEAD_BYTES.min(there);
+        if self.looked_at < head {
+            self.input.clear();
+            let wanted = usize::try_from(head - self.looked_at).unwrap_or(usize::MAX);
+            self.reader
+                .read_at(self.looked_at, wanted, &mut self.input)?;
+            self.line.push(&self.input, &mut self.output);
+            self.looked_at = head;
+        }
+        self.position = there;
+        Ok(is_more)
+    }
+
     fn flush(&mut self) -> Result<(), InspectionFault> {
         write_out(
             &mut self.out,
@@ -214,6 +279,31 @@ impl Inspection {
             &mut self.hasher,
             &mut self.output,
         )
+    }
+}
+
+// === impl Spooled ===
+
+impl Source for Spooled {
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        let mut filled = 0;
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader
+            .visit_at(offset, into.len(), |part| {
+                if let Some(place) = into.get_mut(filled..filled + part.len()) {
+                    place.copy_from_slice(part);
+                    filled += part.len();
+                }
+            })
+            .map_err(io::Error::other)?;
+        if filled < into.len() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 }
 

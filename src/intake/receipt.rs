@@ -740,12 +740,13 @@ fn under_heading(finding: &Finding, sample: &Sample) -> String {
     }
 }
 
-/// `line 3`, or nothing for a fault of the whole file.
+/// `line 3`, `row 2` of a file without lines, or nothing for a fault of the whole file.
 fn position(sample: &Sample) -> String {
-    sample
-        .line
-        .map(|line| format!("line {line}"))
-        .unwrap_or_default()
+    match (sample.line, sample.row) {
+        (Some(line), _) => format!("line {line}"),
+        (None, Some(row)) => format!("row {row}"),
+        (None, None) => String::new(),
+    }
 }
 
 /// One fault in words, without its position.

@@ -355,7 +355,17 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
         &new.output_bytes_max,
         |b| human_size(*b),
     );
-    match (&old.format, &new.format) {
+    formats(&old.format, &new.format, lines);
+    let effect = Effect::Breaking;
+    lines.value("output.format", &old.output, &new.output, effect, word);
+    if let (Some(before), Some(after)) = (&old.schema, &new.schema) {
+        schemas(before, after, lines);
+        trailers(old, new, lines);
+    }
+}
+
+fn formats(old: &Format, new: &Format, lines: &mut Lines) {
+    match (old, new) {
         (Format::Csv(before), Format::Csv(after)) => {
             let byte = |byte: &u8| format!("{:?}", char::from(*byte));
             lines.value(
@@ -392,6 +402,20 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
             lines.value("places", before, after, Effect::Breaking, shown);
         }
         (Format::Opaque, Format::Opaque) => {}
+        (Format::Columnar(before), Format::Columnar(after)) if before.format == after.format => {
+            let shown = |sheet: &Option<String>| {
+                sheet
+                    .as_ref()
+                    .map_or_else(|| "the first".to_owned(), |sheet| format!("{sheet:?}"))
+            };
+            lines.value(
+                "sheet",
+                &before.sheet,
+                &after.sheet,
+                Effect::Breaking,
+                shown,
+            );
+        }
         (before, after) => {
             let (before, after) = (format_word(before), format_word(after));
             if before != after {
@@ -404,16 +428,11 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
             }
         }
     }
-    let effect = Effect::Breaking;
-    lines.value("output.format", &old.output, &new.output, effect, word);
-    if let (Some(before), Some(after)) = (&old.schema, &new.schema) {
-        schemas(before, after, lines);
-        trailers(old, new, lines);
-    }
 }
 
 fn format_word(format: &Format) -> &'static str {
     match format {
+        Format::Columnar(shape) => shape.format.word(),
         Format::Csv(_) => "csv",
         Format::Fixed(_) => "fixed",
         Format::Json(JsonShape::Array) => "json",

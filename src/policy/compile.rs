@@ -13,8 +13,9 @@ use toml::de::{DeTable, DeValue};
 
 use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
-    Bom, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch, FixedShape, Format,
-    Header, JsonShape, Kind, MissingColumns, Newline, OnFinding, OutputFormat, Schema, Trailer,
+    Bom, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
+    FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
+    Schema, Trailer,
 };
 use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
@@ -24,6 +25,7 @@ use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
 use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, network, note_repeats};
 use crate::terms::codes::{self, Code};
+use crate::terms::columnar::Columnar;
 use crate::terms::digest::DigestKind;
 use crate::terms::ids::{BadTerm, FeedId, PartnerId, StoreName};
 use crate::terms::limits;
@@ -107,9 +109,28 @@ const FORMAT_KEYS: Keys = Keys {
         "newline",
         "strict_quotes",
         "length",
+        "sheet",
     ],
     later: &[],
 };
+/// Of `format`, what only files of text have.
+const KEYS_OF_CSV: [&str; 6] = [
+    "delimiter",
+    "quote",
+    "header",
+    "newline",
+    "strict_quotes",
+    "length",
+];
+/// Of a feed, what only files of text have.
+const KEYS_OF_TEXT: [&str; 6] = [
+    "control",
+    "encoding",
+    "bom",
+    "compression",
+    "max_ratio",
+    "max_output",
+];
 const OUTPUT_KEYS: Keys = Keys {
     here: &["format", "compression"],
     later: &[],
@@ -807,6 +828,14 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         }
         // A broken format still shows the mistakes of the schema.
         None => rows(table, Header::Present, notes),
+        Some(Format::Columnar(_)) => {
+            let (mut schema, trailer) = rows(table, Header::Present, notes);
+            note_useless(table, &KEYS_OF_TEXT, "the format has its own", notes);
+            if let Some(schema) = &mut schema {
+                take_typed(schema);
+            }
+            (schema, trailer)
+        }
         Some(Format::Opaque) => {
             note_rules_of_opaque(table, notes);
             (None, None)
@@ -859,6 +888,7 @@ fn encodings(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Vec<Encoding>> 
 fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     #[derive(Clone, Copy)]
     enum Shape {
+        Columnar(Columnar),
         Fixed,
         Json(JsonShape),
         Opaque,
@@ -870,9 +900,13 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
         ("ndjson", Shape::Json(JsonShape::Lines)),
         ("json", Shape::Json(JsonShape::Array)),
         ("fixed", Shape::Fixed),
+        ("parquet", Shape::Columnar(Columnar::Parquet)),
+        ("avro", Shape::Columnar(Columnar::Avro)),
+        ("arrow", Shape::Columnar(Columnar::Arrow)),
+        ("xlsx", Shape::Columnar(Columnar::Xlsx)),
         ("opaque", Shape::Opaque),
     ];
-    const LATER: &[&str] = &["parquet", "avro", "arrow", "orc", "xlsx", "xml"];
+    const LATER: &[&str] = &["orc", "xml"];
     const NEWLINES: &[(&str, Newline)] = &[
         ("any", Newline::Any),
         ("lf", Newline::Lf),
@@ -890,32 +924,23 @@ fn format(feed: &Table<'_>, notes: &mut Notes<'_>) -> Option<Format> {
     let place = format!("format of {}", feed.place());
     let table = feed.table("format", place, &FORMAT_KEYS, notes)?;
     table.need_text("type", "type = \"csv\"", notes)?;
-    let shape = table.word("type", SHAPES, LATER, notes)?.into_inner();
+    let word = table.word("type", SHAPES, LATER, notes)?;
+    let (span, shape) = (word.span(), word.into_inner());
+    let is_workbook = matches!(shape, Shape::Columnar(Columnar::Xlsx));
+    let sheet = sheet(&table, is_workbook, notes);
     let (usual, other) = match shape {
+        Shape::Columnar(format) => {
+            note_built_in(format, &span, notes);
+            let format = Format::Columnar(ColumnarShape { format, sheet });
+            (b',', Some((format, "its values have marks of their own")))
+        }
         Shape::Separated(usual) => (usual, None),
         Shape::Json(json) => (b',', Some((Format::Json(json), "JSON has its own marks"))),
         Shape::Opaque => (b',', Some((Format::Opaque, "opaque files are not opened"))),
         Shape::Fixed => return Some(fixed(&table, notes)),
     };
     if let Some((format, why)) = other {
-        for key in [
-            "delimiter",
-            "quote",
-            "header",
-            "newline",
-            "strict_quotes",
-            "length",
-        ] {
-            if let Some(span) = table.key_span(key) {
-                notes
-                    .error(
-                        codes::POLICY_CONFLICT,
-                        &span,
-                        format!("{why}, so `{key}` says nothing"),
-                    )
-                    .under("remove it");
-            }
-        }
+        note_useless(&table, &KEYS_OF_CSV, why, notes);
         return Some(format);
     }
     let delimiter = mark(&table, "delimiter", usual, notes);
@@ -959,17 +984,9 @@ fn fixed(table: &Table<'_>, notes: &mut Notes<'_>) -> Format {
         ("crlf", Some(Newline::Crlf)),
         ("none", None),
     ];
-    for key in ["delimiter", "quote", "header", "strict_quotes"] {
-        if let Some(span) = table.key_span(key) {
-            notes
-                .error(
-                    codes::POLICY_CONFLICT,
-                    &span,
-                    format!("columns at fixed places need no marks, so `{key}` says nothing"),
-                )
-                .under("remove it");
-        }
-    }
+    let keys = ["delimiter", "quote", "header", "strict_quotes"];
+    let why = "columns at fixed places need no marks";
+    note_useless(table, &keys, why, notes);
     let length = table.count("length", 1..=limits::RECORD_BYTES_CEILING, notes);
     let newline = table.word("newline", NEWLINES, &[], notes);
     Format::Fixed(FixedShape {
@@ -1090,8 +1107,10 @@ fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Opt
 fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> OutputFormat {
     let same = match format {
         Some(Format::Json(shape)) => OutputFormat::Json(*shape),
-        // Values have other widths than their tokens.
-        Some(Format::Csv(_) | Format::Fixed(_) | Format::Opaque) | None => OutputFormat::Csv,
+        // Values have other widths than their tokens, and other types.
+        Some(Format::Columnar(_) | Format::Csv(_) | Format::Fixed(_) | Format::Opaque) | None => {
+            OutputFormat::Csv
+        }
     };
     let place = format!("output of {}", feed.place());
     let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
@@ -1100,7 +1119,7 @@ fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> O
     table.word("compression", &[("none", ())], &["gzip", "zstd"], notes);
     let words: &[(&'static str, OutputFormat)] = if matches!(format, Some(Format::Opaque)) {
         &[("same", OutputFormat::Csv)]
-    } else if matches!(format, Some(Format::Fixed(_))) {
+    } else if matches!(format, Some(Format::Columnar(_) | Format::Fixed(_))) {
         &[
             ("csv", OutputFormat::Csv),
             ("ndjson", OutputFormat::Json(JsonShape::Lines)),
@@ -1116,6 +1135,79 @@ fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> O
     };
     let word = table.word("format", words, &["parquet"], notes);
     word.map_or(same, Spanned::into_inner)
+}
+
+/// A format that this build leaves out.
+fn note_built_in(format: Columnar, span: &Span, notes: &mut Notes<'_>) {
+    if format.is_built_in() {
+        return;
+    }
+    let feature = match format {
+        Columnar::Arrow | Columnar::Avro | Columnar::Parquet => "columnar",
+        Columnar::Xlsx => "xlsx",
+    };
+    notes
+        .error(
+            codes::POLICY_CONFLICT,
+            span,
+            format!("this build does not read {}", format.word()),
+        )
+        .under(format!("build it with the feature `{feature}`"));
+}
+
+/// Keys that say nothing here, and why.
+fn note_useless(table: &Table<'_>, keys: &[&str], why: &str, notes: &mut Notes<'_>) {
+    for key in keys {
+        if let Some(span) = table.key_span(key) {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &span,
+                    format!("{why}, so `{key}` says nothing"),
+                )
+                .under("remove it");
+        }
+    }
+}
+
+/// The sheet of a workbook.
+fn sheet(table: &Table<'_>, is_workbook: bool, notes: &mut Notes<'_>) -> Option<String> {
+    let sheet = table.text("sheet", notes)?;
+    if is_workbook {
+        return Some((*sheet.get_ref()).to_owned());
+    }
+    notes
+        .error(
+            codes::POLICY_CONFLICT,
+            &sheet.span(),
+            "only a workbook has sheets",
+        )
+        .under("remove it, or write type = \"xlsx\"");
+    None
+}
+
+/// Values that a file holds as what they are come as text of these forms, whatever else is taken.
+fn take_typed(schema: &mut Schema) {
+    let add = |words: &mut Vec<String>, more: &[&str]| {
+        for word in more {
+            if !words.iter().any(|known| known == word) {
+                words.push((*word).to_owned());
+            }
+        }
+    };
+    for column in &mut schema.columns {
+        match &mut column.kind {
+            Kind::Boolean { yes, no } => {
+                add(yes, &["true"]);
+                add(no, &["false"]);
+            }
+            Kind::Date { formats } => add(formats, &["%Y-%m-%d"]),
+            Kind::DateTime { formats } => {
+                add(formats, &["%Y-%m-%dT%H:%M:%S%.fZ", "%Y-%m-%dT%H:%M:%S%.f"]);
+            }
+            Kind::Decimal { .. } | Kind::Integer | Kind::Text(_) => {}
+        }
+    }
 }
 
 /// What a schema may say of files of rows in general, and nothing means for JSON.
@@ -1220,24 +1312,8 @@ fn note_rules_of_opaque(feed: &Table<'_>, notes: &mut Notes<'_>) {
     if let Some(table) = feed.table("schema", place, &columns::SCHEMA_KEYS, notes) {
         columns::note_tokens_of_opaque(&table, notes);
     }
-    for key in [
-        "control",
-        "encoding",
-        "bom",
-        "compression",
-        "max_ratio",
-        "max_output",
-    ] {
-        if let Some(span) = feed.key_span(key) {
-            notes
-                .error(
-                    codes::POLICY_CONFLICT,
-                    &span,
-                    format!("opaque files are delivered unopened, so `{key}` says nothing"),
-                )
-                .under("remove it");
-        }
-    }
+    let why = "opaque files are delivered unopened";
+    note_useless(feed, &KEYS_OF_TEXT, why, notes);
 }
 
 // === [feed.control] ===

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use regex::Regex;
 
 use crate::policy::rules::RowRule;
+use crate::terms::columnar::Columnar;
 use crate::terms::ids::DomainName;
 
 /// What a file of one feed must be.
@@ -140,8 +141,19 @@ pub enum Format {
     Fixed(FixedShape),
     /// RFC 8259, strictly: objects with a key for each column.
     Json(JsonShape),
+    /// Decoded as a whole, when the last byte has come.
+    Columnar(ColumnarShape),
     /// Name, size and digest only; delivered unchanged.
     Opaque,
+}
+
+/// Which rows of a file that is decoded as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnarShape {
+    /// Its format.
+    pub format: Columnar,
+    /// Of a workbook: the sheet's name; else its first one.
+    pub sheet: Option<String>,
 }
 
 /// Where columns stand in a line.
@@ -607,7 +619,16 @@ impl Contract {
     pub fn passes_through(&self) -> bool {
         match self.format {
             Format::Opaque => true,
-            Format::Csv(_) | Format::Fixed(_) | Format::Json(_) => false,
+            Format::Columnar(_) | Format::Csv(_) | Format::Fixed(_) | Format::Json(_) => false,
+        }
+    }
+
+    /// Its files are decoded as wholes.
+    #[must_use]
+    pub fn columnar(&self) -> Option<&ColumnarShape> {
+        match &self.format {
+            Format::Columnar(shape) => Some(shape),
+            Format::Csv(_) | Format::Fixed(_) | Format::Json(_) | Format::Opaque => None,
         }
     }
 

@@ -2,12 +2,13 @@
 //! about stores, keys or token domains.
 
 use crate::policy::contract::{
-    Bom, Column, Compression, Contract, Dialect, ExtraColumns, FieldsMatch, FixedShape, Format,
-    Formulas, Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding,
-    OnMatch, Schema, TextFormat, TokenKind,
+    Bom, Column, ColumnarShape, Compression, Contract, Dialect, ExtraColumns, FieldsMatch,
+    FixedShape, Format, Formulas, Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns,
+    Newline, OnFinding, OnMatch, Schema, TextFormat, TokenKind,
 };
 use crate::policy::feed::{Completeness, Feed, SameContent, SameName};
 use crate::policy::text::{human_size, human_time};
+use crate::terms::columnar::Columnar;
 
 /// Longest line of the text, characters.
 const WIDTH: usize = 78;
@@ -160,6 +161,7 @@ fn format_words(contract: &Contract) -> String {
         Format::Json(JsonShape::Lines) => {
             vec!["JSON objects, each on a line of its own".to_owned()]
         }
+        Format::Columnar(shape) => return columnar_words(shape),
     };
     parts.push(encoding_words(contract));
     if let Format::Csv(dialect) = &contract.format {
@@ -178,6 +180,19 @@ fn format_words(contract: &Contract) -> String {
         .collect();
     parts.push(compressions.join(" or "));
     parts.join(", ")
+}
+
+fn columnar_words(shape: &ColumnarShape) -> String {
+    let title = shape.format.title();
+    match (&shape.sheet, shape.format) {
+        (Some(sheet), _) => {
+            format!("{title}, its sheet {sheet:?}; the first row names the columns")
+        }
+        (None, Columnar::Xlsx) => {
+            format!("{title}, its first sheet; the first row names the columns")
+        }
+        (None, Columnar::Arrow | Columnar::Avro | Columnar::Parquet) => title.to_owned(),
+    }
 }
 
 fn dialect_words(dialect: Dialect) -> [String; 4] {
@@ -302,7 +317,7 @@ fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
     let column_width = widest.min(24) + 2;
     let places = match &contract.format {
         Format::Fixed(shape) => shape.places.as_slice(),
-        Format::Csv(_) | Format::Json(_) | Format::Opaque => &[],
+        Format::Columnar(_) | Format::Csv(_) | Format::Json(_) | Format::Opaque => &[],
     };
     for (at, column) in schema.columns.iter().enumerate() {
         let name = format!("  {:<column_width$}", ascii(&column.name));

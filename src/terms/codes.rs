@@ -778,6 +778,8 @@ command_codes! {
         "Give one with --name.";
     "file.exists": "--out DIR holds a file of this name already",
         "`file check` replaces nothing. Give a folder of its own.";
+    "file.decoder": "the process that decodes a file could not be run",
+        "The cause stands below the message.";
     "file.io": "a file or folder cannot be read or written",
         "The cause stands below the message: a missing file, its owner or its mode.";
     "file.is-directory": "a directory stands where a file is needed",

@@ -276,3 +276,16 @@ pub const STATES_COUNTED_MS: u64 = 15_000;
 pub const QUIET_LOOKS_MS: u64 = 2_000;
 /// Between two looks for unfinished files whose time is over, milliseconds.
 pub const EXPIRY_LOOKS_MS: u64 = 60_000;
+
+/// Memory a decoder of whole files may have, bytes.
+pub const DECODE_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// Seconds of CPU a decoder has for any file.
+pub const DECODE_SECONDS_MIN: u64 = 30;
+/// And so many bytes of a file give it one more.
+pub const DECODE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024 * 1024;
+/// Decoders at work at the same time; further files wait.
+pub const DECODERS_MAX: usize = 4;
+/// Columns a sheet can have (ECMA-376, XFD).
+pub const SHEET_COLUMNS_MAX: usize = 16_384;
+/// First bytes that tell what a file is.
+pub const HEAD_BYTES: u64 = 16;

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod codes;
+pub mod columnar;
 pub mod digest;
 pub mod fault;
 pub mod ids;

@@ -17,6 +17,7 @@
 mod access;
 mod bounds;
 mod canary;
+mod columnar;
 mod harness;
 mod malformed;
 mod model;
@@ -59,6 +60,7 @@ fn main() {
         access::TESTS,
         bounds::TESTS,
         canary::TESTS,
+        columnar::TESTS,
         malformed::TESTS,
         model::TESTS,
         own_client::TESTS,
