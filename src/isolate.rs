@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use crate::decode::wire::{Said, hear, say};
 use crate::decode::{DecodeFault, DecodeFaultKind, Flow, Sink, Source, decode};
@@ -27,8 +27,20 @@ const PANICKED: i32 = 101;
 /// What a child ends with that is not allowed to bound itself.
 const UNBOUND: i32 = 3;
 
-/// Children at work at this moment.
-static AT_WORK: (Mutex<usize>, Condvar) = (Mutex::new(0), Condvar::new());
+/// Children at work at this moment, and who waits for a place.
+static AT_WORK: (Mutex<Places>, Condvar) = (
+    Mutex::new(Places {
+        taken: 0,
+        waiting: 0,
+    }),
+    Condvar::new(),
+);
+
+/// How many there are.
+struct Places {
+    taken: usize,
+    waiting: usize,
+}
 
 /// A place among the children; given back when dropped.
 struct Place;
@@ -47,7 +59,7 @@ pub fn decode_apart(
     source: &dyn Source,
     sink: &mut Sink<'_>,
 ) -> io::Result<Result<(), DecodeFault>> {
-    let _place = Place::wait();
+    let _place = Place::wait()?;
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(CHILD)
@@ -156,6 +168,8 @@ fn bound(bytes: u64) -> rustix::io::Result<()> {
         maximum: Some(most),
     };
     let seconds = limits::DECODE_SECONDS_MIN + bytes / limits::DECODE_BYTES_PER_SECOND_MIN;
+    // A child that its parent has left has nobody to tell.
+    set_parent_process_death_signal(Some(Signal::KILL))?;
     setrlimit(Resource::Core, most(0))?;
     setrlimit(Resource::Cpu, most(seconds))?;
     setrlimit(Resource::Data, most(limits::DECODE_MEMORY_BYTES_MAX))
@@ -191,21 +205,27 @@ fn why(status: ExitStatus) -> DecodeFault {
 // === impl Place ===
 
 impl Place {
-    fn wait() -> Self {
-        let (count, freed) = &AT_WORK;
-        let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-        while *count >= limits::DECODERS_MAX {
-            count = freed.wait(count).unwrap_or_else(PoisonError::into_inner);
+    /// Waits until one is free, unless too many wait already: each of them holds a thread.
+    fn wait() -> io::Result<Self> {
+        let (places, freed) = &AT_WORK;
+        let mut places = places.lock().unwrap_or_else(PoisonError::into_inner);
+        if places.waiting >= limits::DECODERS_WAITING_MAX {
+            return Err(io::Error::other("too many files wait for a decoder"));
         }
-        *count += 1;
-        Self
+        places.waiting += 1;
+        while places.taken >= limits::DECODERS_MAX {
+            places = freed.wait(places).unwrap_or_else(PoisonError::into_inner);
+        }
+        places.waiting -= 1;
+        places.taken += 1;
+        Ok(Self)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let (count, freed) = &AT_WORK;
-        *count.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        let (places, freed) = &AT_WORK;
+        places.lock().unwrap_or_else(PoisonError::into_inner).taken -= 1;
         freed.notify_one();
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn decode(source: &Arc<dyn Source>, sink: &mut Sink<'_>) -> Result<()
     if !is_whole(source).unwrap_or(false) {
         return Err(DecodeFault::new(
             DecodeFaultKind::Broken,
-            "it ends inside a block",
+            "its blocks do not fill it to its end",
         ));
     }
     let cursor = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(source, 0));
@@ -58,8 +58,12 @@ fn is_whole(source: &Arc<dyn Source>) -> io::Result<bool> {
     file.read_exact(&mut marker)?;
     at += MARKER_BYTES;
     while !file.fill_buf()?.is_empty() {
-        number(&mut file, &mut at)?;
+        let count = number(&mut file, &mut at)?;
         let bytes = number(&mut file, &mut at)?;
+        // The reader never ends a block of no rows with bytes, and passes over rows without any.
+        if (count > 0) != (bytes > 0) || count < 0 {
+            return Ok(false);
+        }
         skip(&mut file, bytes, &mut at)?;
         let mut found = [0; 16];
         file.read_exact(&mut found)?;

@@ -11,14 +11,14 @@ use arrow_array::types::{
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Fields, TimeUnit};
-use jiff::{SignedDuration, Timestamp, civil};
+use jiff::{SignedDuration, civil};
 
 use crate::decode::{
     BATCH_BYTES, Column, DecodeFault, DecodeFaultKind, Decoded, Nature, Rows, Sink, give,
 };
 
 /// Rows decoded together.
-pub(super) const ROWS_AT_ONCE: usize = 1024;
+pub(super) const ROWS_AT_ONCE: usize = 256;
 
 /// Tells the columns.
 pub(super) fn columns(fields: &Fields, sink: &mut Sink<'_>) -> Result<(), DecodeFault> {
@@ -57,15 +57,16 @@ pub(super) fn rows(
     Ok(given)
 }
 
-/// A fault of the reader.
+/// A fault of the reader. Its own words may hold what is in the file, and are not passed on.
 pub(super) fn broken(fault: &ArrowError) -> DecodeFault {
     let text = fault.to_string();
-    let kind = if text.contains("UTF") || text.contains("utf8") || text.contains("utf-8") {
-        DecodeFaultKind::NotUtf8
-    } else {
-        DecodeFaultKind::Broken
-    };
-    DecodeFault::new(kind, text)
+    if text.contains("UTF") || text.contains("utf8") || text.contains("utf-8") {
+        return DecodeFault::new(DecodeFaultKind::NotUtf8, "a text of it is not UTF-8");
+    }
+    DecodeFault::new(
+        DecodeFaultKind::Broken,
+        "it is not sound from some place on",
+    )
 }
 
 fn nature(kind: &DataType) -> Nature {
@@ -120,7 +121,7 @@ fn nature(kind: &DataType) -> Nature {
 
 /// Appends one cell.
 fn cell(column: &dyn Array, row: usize, out: &mut Rows) -> Result<(), DecodeFault> {
-    if column.is_null(row) {
+    if column.is_null(row) || *column.data_type() == DataType::Null {
         out.null();
         return Ok(());
     }
@@ -176,7 +177,7 @@ fn cell(column: &dyn Array, row: usize, out: &mut Rows) -> Result<(), DecodeFaul
         DataType::Dictionary(..) => {
             let dictionary = column.as_any_dictionary();
             let values = dictionary.values();
-            let key = dictionary.normalized_keys().get(row).copied();
+            let key = key(dictionary.keys(), row);
             return match key.filter(|key| *key < values.len()) {
                 Some(key) => cell(values.as_ref(), key, out),
                 None => Err(DecodeFault::new(
@@ -205,6 +206,26 @@ fn cell(column: &dyn Array, row: usize, out: &mut Rows) -> Result<(), DecodeFaul
     }
     out.end_cell();
     Ok(())
+}
+
+/// The place in a dictionary that one row names.
+fn key(keys: &dyn Array, row: usize) -> Option<usize> {
+    fn of<T: ArrowPrimitiveType>(keys: &dyn Array, row: usize) -> Option<usize>
+    where
+        usize: TryFrom<T::Native>,
+    {
+        let key = keys.as_primitive_opt::<T>()?.value(row);
+        usize::try_from(key).ok()
+    }
+    // Keys are whole numbers of some width.
+    of::<Int32Type>(keys, row)
+        .or_else(|| of::<Int8Type>(keys, row))
+        .or_else(|| of::<Int16Type>(keys, row))
+        .or_else(|| of::<Int64Type>(keys, row))
+        .or_else(|| of::<UInt8Type>(keys, row))
+        .or_else(|| of::<UInt16Type>(keys, row))
+        .or_else(|| of::<UInt32Type>(keys, row))
+        .or_else(|| of::<UInt64Type>(keys, row))
 }
 
 fn at<T: ArrowPrimitiveType<Native = i64>>(column: &dyn Array, row: usize) -> i64 {
@@ -248,13 +269,17 @@ fn date(days: i64, out: &mut Rows) {
 fn moment(value: i64, per_second: i64, has_zone: bool, out: &mut Rows) {
     let seconds = value.div_euclid(per_second);
     let parts = value.rem_euclid(per_second) * (1_000_000_000 / per_second);
-    let found = i32::try_from(parts).ok();
-    let found = found.and_then(|parts| Timestamp::new(seconds, parts).ok());
-    let Some(at) = found else {
+    let found = i32::try_from(parts).ok().and_then(|parts| {
+        let since = SignedDuration::new(seconds, parts);
+        civil::date(1970, 1, 1)
+            .at(0, 0, 0, 0)
+            .checked_add(since)
+            .ok()
+    });
+    let Some(local) = found else {
         write!(out.text, "{seconds} seconds").ok();
         return;
     };
-    let local = at.to_zoned(jiff::tz::TimeZone::UTC).datetime();
     write!(out.text, "{local}").ok();
     if has_zone {
         out.text.push('Z');

@@ -34,8 +34,19 @@ pub(super) fn decode(source: &Arc<dyn Source>, sink: &mut Sink<'_>) -> Result<()
             "its last message does not say that it is the last",
         ));
     }
-    let reader = StreamReader::try_new(cursor, None).map_err(|fault| batch::broken(&fault))?;
+    let mut reader = StreamReader::try_new(cursor, None).map_err(|fault| batch::broken(&fault))?;
     let fields = reader.schema().fields().clone();
     batch::columns(&fields, sink)?;
-    batch::rows(&fields, reader, sink).map(drop)
+    batch::rows(&fields, &mut reader, sink)?;
+    if reader.get_ref().get_ref().at() - buffered(reader.get_ref()) != source.bytes() {
+        return Err(DecodeFault::new(
+            DecodeFaultKind::Broken,
+            "something follows its last message",
+        ));
+    }
+    Ok(())
+}
+
+fn buffered(reader: &BufReader<Cursor>) -> u64 {
+    u64::try_from(reader.buffer().len()).unwrap_or(u64::MAX)
 }

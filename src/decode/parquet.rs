@@ -7,8 +7,10 @@ use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
 };
+use parquet::basic::Type;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::reader::{ChunkReader, Length};
+use parquet::schema::types::ColumnDescPtr;
 
 use crate::decode::batch::{self, ROWS_AT_ONCE};
 use crate::decode::source::Cursor;
@@ -62,6 +64,14 @@ pub(super) fn decode(source: &Arc<dyn Source>, sink: &mut Sink<'_>) -> Result<()
     // What its writer wrote beside the schema for Arrow is a hint, and no contract.
     let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
     let metadata = ArrowReaderMetadata::load(&file, options).map_err(|fault| broken(&fault))?;
+    let is_old = |column: &ColumnDescPtr| column.physical_type() == Type::INT96;
+    if metadata.parquet_schema().columns().iter().any(is_old) {
+        // Its reader counts nanoseconds in 64 bits, which wraps before 1677 and after 2262.
+        return Err(DecodeFault::new(
+            DecodeFaultKind::Broken,
+            "it has timestamps of the type INT96, which Parquet has given up; write TIMESTAMP",
+        ));
+    }
     let wanted = metadata.metadata().file_metadata().num_rows();
     let groups = metadata.metadata().row_groups().iter();
     let held: i64 = groups.fold(0, |sum, group| sum.saturating_add(group.num_rows()));
@@ -85,12 +95,15 @@ pub(super) fn decode(source: &Arc<dyn Source>, sink: &mut Sink<'_>) -> Result<()
 
 fn broken(fault: &ParquetError) -> DecodeFault {
     let text = fault.to_string();
-    let kind = if text.contains("ncrypt") {
-        DecodeFaultKind::Encrypted
+    let (kind, detail) = if text.contains("ncrypt") {
+        (DecodeFaultKind::Encrypted, "it is encrypted")
     } else if text.contains("UTF") {
-        DecodeFaultKind::NotUtf8
+        (DecodeFaultKind::NotUtf8, "a text of it is not UTF-8")
     } else {
-        DecodeFaultKind::Broken
+        (
+            DecodeFaultKind::Broken,
+            "it is not sound from some place on",
+        )
     };
-    DecodeFault::new(kind, text)
+    DecodeFault::new(kind, detail)
 }

@@ -22,6 +22,11 @@ impl Cursor {
             at,
         }
     }
+
+    /// The next byte's offset.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
 }
 
 impl Read for Cursor {

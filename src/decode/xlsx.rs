@@ -4,10 +4,10 @@
 //! `12.0` is `12`; a formula is the value it had when the workbook was saved.
 
 use std::fmt::Write as _;
-use std::io::BufReader;
+use std::io::{self, BufReader};
 use std::sync::Arc;
 
-use calamine::{DataRef, ExcelDateTime, Reader as _, Xlsx, XlsxError};
+use calamine::{DataRef, ExcelDateTime, Reader as _, SheetVisible, Xlsx, XlsxError};
 
 use crate::decode::source::{BUFFER_BYTES, Cursor};
 use crate::decode::{
@@ -28,14 +28,16 @@ pub(super) fn decode(
     sheet: Option<&str>,
     sink: &mut Sink<'_>,
 ) -> Result<(), DecodeFault> {
+    is_sound(source)?;
     let cursor = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(source, 0));
     let mut book: Xlsx<_> = Xlsx::new(cursor).map_err(|fault| broken(&fault))?;
-    let names = book.sheet_names();
-    let name = match sheet {
-        Some(sheet) => names.iter().find(|name| *name == sheet),
-        None => names.first(),
+    let mut sheets = book.sheets_metadata().iter();
+    let found = match sheet {
+        Some(sheet) => sheets.find(|known| known.name == sheet),
+        // What nobody sees is not what somebody meant to send.
+        None => sheets.find(|known| known.visible == SheetVisible::Visible),
     };
-    let Some(name) = name.cloned() else {
+    let Some(name) = found.map(|sheet| sheet.name.clone()) else {
         let detail = match sheet {
             Some(sheet) => format!("it has no sheet {sheet}"),
             None => "it has no sheet".to_owned(),
@@ -46,13 +48,54 @@ pub(super) fn decode(
         .worksheet_cells_reader(&name)
         .map_err(|fault| broken(&fault))?;
     let mut sheet = Sheet::default();
-    while let Some(cell) = cells.next_cell().map_err(|fault| broken(&fault))? {
-        if *cell.get_value() != DataRef::Empty {
-            let (row, column) = cell.get_position();
-            sheet.put(row, column, cell.get_value(), sink)?;
+    while let Some(cell) = cells
+        .next_cell_with_formula_metadata()
+        .map_err(|fault| broken(&fault))?
+    {
+        let (row, column) = cell.pos;
+        if cell.value != DataRef::Empty {
+            is_exact(row, &cell.value)?;
+            sheet.put(row, column, &cell.value, sink)?;
+        } else if cell.formula.is_some() {
+            return Err(broken_at(row, "a formula without its value"));
         }
     }
     sheet.end(sink)
+}
+
+/// Reads every part to its end: that is where its checksum is looked at.
+fn is_sound(source: &Arc<dyn Source>) -> Result<(), DecodeFault> {
+    let unsound = |_| DecodeFault::new(DecodeFaultKind::Broken, "a part of it is damaged");
+    let cursor = BufReader::with_capacity(BUFFER_BYTES, Cursor::new(source, 0));
+    let mut archive = zip::ZipArchive::new(cursor).map_err(unsound)?;
+    for at in 0..archive.len() {
+        let mut part = archive.by_index(at).map_err(unsound)?;
+        let damaged = |_| DecodeFault::new(DecodeFaultKind::Broken, "a part of it is damaged");
+        io::copy(&mut part, &mut io::sink()).map_err(damaged)?;
+    }
+    Ok(())
+}
+
+/// A value that is not altered by how workbooks are read.
+fn is_exact(row: u32, value: &DataRef<'_>) -> Result<(), DecodeFault> {
+    match value {
+        DataRef::Float(number) if !number.is_finite() || number.abs() >= WHOLE_MAX => {
+            Err(broken_at(row, "a number of more than 15 digits"))
+        }
+        DataRef::DateTime(at) if !(0.0..2_958_466.0).contains(&at.as_f64()) => {
+            Err(broken_at(row, "a date no calendar has"))
+        }
+        DataRef::Error(_) => Err(broken_at(row, "an error instead of a value")),
+        DataRef::Int(_)
+        | DataRef::Float(_)
+        | DataRef::String(_)
+        | DataRef::SharedString(_)
+        | DataRef::Bool(_)
+        | DataRef::DateTime(_)
+        | DataRef::DateTimeIso(_)
+        | DataRef::DurationIso(_)
+        | DataRef::Empty => Ok(()),
+    }
 }
 
 /// A sheet, cell by cell.
@@ -158,7 +201,7 @@ fn write_value(value: &DataRef<'_>, out: &mut String) {
     // Writing to a String does not fail.
     match value {
         DataRef::Int(number) => write!(out, "{number}"),
-        DataRef::Float(number) if number.fract() == 0.0 && number.abs() <= WHOLE_MAX => {
+        DataRef::Float(number) if number.fract() == 0.0 && number.abs() < WHOLE_MAX => {
             write!(out, "{number:.0}")
         }
         DataRef::Float(number) => write!(out, "{number}"),
@@ -197,12 +240,14 @@ fn write_moment(at: ExcelDateTime, out: &mut String) -> std::fmt::Result {
 }
 
 fn broken(fault: &XlsxError) -> DecodeFault {
-    let kind = if matches!(fault, XlsxError::Password) {
-        DecodeFaultKind::Encrypted
-    } else {
-        DecodeFaultKind::Broken
-    };
-    DecodeFault::new(kind, fault.to_string())
+    // Its own words may hold what is in a cell, and are not passed on.
+    if matches!(fault, XlsxError::Password) {
+        return DecodeFault::new(DecodeFaultKind::Encrypted, "it has a password");
+    }
+    DecodeFault::new(
+        DecodeFaultKind::Broken,
+        "it is not sound from some place on",
+    )
 }
 
 fn broken_at(row: u32, what: &str) -> DecodeFault {

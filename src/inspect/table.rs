@@ -791,6 +791,13 @@ impl Table {
         let layout = self.take_labels(&labels, place, None, report)?;
         let mut first = None;
         for (column, at) in columns.iter().zip(&layout.places) {
+            if let (schema::Place::Keep(_), Nature::Other(kind)) = (at, &column.nature) {
+                let detail = format!("a column that is kept is {kind}, which no cell can hold");
+                let make = || (None, told(detail));
+                let rule = "columns of single values";
+                let at = report.note(Code::TypeError, None, rule, make);
+                first = first.or(Some(at));
+            }
             let schema::Place::Column(at) = at else {
                 continue;
             };

@@ -34,6 +34,8 @@ pub(super) struct Live {
     final_path: String,
     /// Who sends, where somebody does.
     sender: Option<Sender>,
+    /// It was taken as it was at its CLOSE.
+    pub(super) is_judged: bool,
     pub(super) file: Arc<LiveFile>,
 }
 
@@ -176,6 +178,7 @@ impl Intake {
                 address: address.to_owned(),
                 final_path: self.final_path_of(path),
                 sender,
+                is_judged: false,
                 file: Arc::clone(file),
             },
         );
@@ -232,6 +235,11 @@ impl Hold {
     /// Says which submission the path is held for: nobody else mends it meanwhile.
     pub(super) fn own(&self, id: SubmissionId) {
         self.with(|live| live.id = Some(id));
+    }
+
+    /// It is judged as it is: what is said of it from now on changes nothing.
+    pub(super) fn is_judged(&self) {
+        self.with(|live| live.is_judged = true);
     }
 
     /// Nothing more is sent: it is judged now, whatever becomes of the connection.

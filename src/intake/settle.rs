@@ -86,6 +86,7 @@ impl Receiving {
     )]
     pub(super) async fn judge(mut self, tell: Answer) {
         let closed_at = self.intake.now();
+        self.hold.is_judged();
         let declared = self.declared();
         let declared_for_later = self.declared_for_later();
         let is_said_whole = self.is_said_whole();

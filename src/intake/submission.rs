@@ -102,6 +102,8 @@ pub(super) struct Receiving {
 enum Append {
     /// This place in the file.
     From(u64),
+    /// Whatever they say.
+    Blind,
     /// Its first WRITE will show it; one of offset 0 counts from the end as it is then.
     FromSomewhere,
     /// Offsets mean what they say.
@@ -802,7 +804,8 @@ impl Receiving {
             self.cut(bytes)?;
             self.beginning.over = self.beginning.over.map(|over| over.min(bytes));
             self.promised_bytes = None;
-            self.append = Append::FromSomewhere;
+            // Where its client counts from now, nobody can tell: every WRITE goes to the end.
+            self.append = Append::Blind;
         }
         let offset = self.place(offset, data.len())?;
         if data.is_empty() {
@@ -879,6 +882,7 @@ impl Receiving {
     fn set_bytes(&mut self, bytes: u64) -> Result<Option<PendingSize>, Refusal> {
         if bytes < self.raw.end() && !matches!(self.append, Append::No) {
             self.cut_at_write = Some(bytes);
+            self.file.set_bytes(bytes);
             return Ok(None);
         }
         if bytes < self.raw.end() {
@@ -908,6 +912,7 @@ impl Receiving {
         let end = self.raw.end().max(self.file.declared().unwrap_or(0));
         let base = match self.append {
             Append::No => return Ok(offset),
+            Append::Blind => return Ok(end),
             Append::From(_) | Append::FromSomewhere if offset == 0 => end,
             Append::From(base) => base,
             Append::FromSomewhere => 0,

@@ -432,8 +432,11 @@ impl Intake {
         let slot = (who.partner.clone(), path.as_str().to_owned());
         let live = {
             let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-            live.get(&slot)
-                .map(|live| (Arc::clone(&live.file), live.id.filter(|_| !live.is_sent())))
+            let found = live.get(&slot);
+            if found.is_some_and(|live| live.is_judged) {
+                return Ok(SetSize::Done);
+            }
+            found.map(|live| (Arc::clone(&live.file), live.id.filter(|_| !live.is_sent())))
         };
         match live {
             Some((file, Some(id))) => {

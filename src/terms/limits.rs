@@ -280,11 +280,13 @@ pub const EXPIRY_LOOKS_MS: u64 = 60_000;
 /// Memory a decoder of whole files may have, bytes.
 pub const DECODE_MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Seconds of CPU a decoder has for any file.
-pub const DECODE_SECONDS_MIN: u64 = 30;
+pub const DECODE_SECONDS_MIN: u64 = 4;
 /// And so many bytes of a file give it one more.
 pub const DECODE_BYTES_PER_SECOND_MIN: u64 = 4 * 1024 * 1024;
 /// Decoders at work at the same time; further files wait.
 pub const DECODERS_MAX: usize = 4;
+/// Files that wait for one; further ones are to come again later.
+pub const DECODERS_WAITING_MAX: usize = 32;
 /// Columns a sheet can have (ECMA-376, XFD).
 pub const SHEET_COLUMNS_MAX: usize = 16_384;
 /// First bytes that tell what a file is.

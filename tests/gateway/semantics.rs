@@ -651,6 +651,21 @@ fn given_up() -> Verdict {
         assert_eq!(removed.status()?, 0);
     }
     assert_eq!(gateway.objects()?.len(), 0);
+    // One that goes on after it has cut the file is taken at its word, wherever it counts from.
+    let path = "/inbox/emptied.bin";
+    cut_off(&gateway, path, &[b'a'; 10])?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, APPEND)?;
+    let emptied = sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?;
+    assert_eq!(emptied.status()?, 0);
+    for offset in [10, 14] {
+        assert_eq!(write(&mut sftp, &handle, offset, b"bbbb")?, 0);
+    }
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    gateway.wait_state("emptied.bin", "delivered")?;
+    let objects = gateway.objects()?;
+    assert!(objects.iter().any(|(_, object)| object == b"bbbbbbbb"));
     Ok(())
 }
 
