@@ -505,6 +505,11 @@ fn play(gateway: &mut Gateway, player: &mut Player) -> Verdict {
                     lost = player.handle.as_ref().map(|handle| handle.path.clone());
                     player.cut_off("kill");
                     gateway.serve()?;
+                    // What the process before was at is put at rest first.
+                    gateway.wait_until("everything at rest", || {
+                        let items = gateway.submissions()?;
+                        Ok(items.iter().all(|item| item["state"] != "receiving"))
+                    })?;
                 }
                 1 => {
                     gateway.stop()?;

@@ -542,6 +542,12 @@ fn broken_promise() -> Verdict {
     gateway.wait_until("one object", || Ok(gateway.objects()?.len() == 1))
 }
 
+/// Waits until a new process has put a file of the one before at rest.
+fn at_rest(gateway: &Gateway, path: &str) -> Verdict {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    gateway.wait_state(name, "interrupted")
+}
+
 fn killed_between() -> Verdict {
     let mut gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
     let fsync = string(b"fsync@openssh.com");
@@ -562,6 +568,7 @@ fn killed_between() -> Verdict {
         }
         gateway.kill()?;
         gateway.serve()?;
+        at_rest(&gateway, path)?;
         sftp = RawSftp::open(&gateway, &[])?;
         let handle = sftp.open_file(path, APPEND)?;
         assert_eq!(write(&mut sftp, &handle, 100, &[b'b'; 10])?, 0);
@@ -580,6 +587,7 @@ fn killed_between() -> Verdict {
     assert_eq!(synced.status()?, 0);
     gateway.kill()?;
     gateway.serve()?;
+    at_rest(&gateway, path)?;
     sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, APPEND)?;
     assert_eq!(write(&mut sftp, &handle, 90, &[b'y'; 10])?, 0);
@@ -595,6 +603,7 @@ fn killed_between() -> Verdict {
     assert_eq!(synced.status()?, 0);
     gateway.kill()?;
     gateway.serve()?;
+    at_rest(&gateway, path)?;
     sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 30, &[b'y'; 10])?, 0);
@@ -608,6 +617,7 @@ fn killed_between() -> Verdict {
     assert_eq!(write(&mut sftp, &handle, 0, &[b'b'; 60])?, 0);
     gateway.kill()?;
     gateway.serve()?;
+    at_rest(&gateway, path)?;
     sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 60, &[b'b'; 140])?, 0);
