@@ -12,6 +12,8 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use zeroize::Zeroizing;
+
 use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use crate::decode::wire::{Said, hear, say};
@@ -133,7 +135,8 @@ fn talk(
     sink: &mut Sink<'_>,
 ) -> io::Result<Option<Result<(), DecodeFault>>> {
     let mut from = BufReader::with_capacity(limits::INSPECT_PIECE_BYTES, from);
-    let mut bytes = Vec::new();
+    // What passes here is a partner's file in the clear.
+    let mut bytes = Zeroizing::new(Vec::new());
     loop {
         match hear(&mut from) {
             Err(_) => return Ok(None),

@@ -9,6 +9,15 @@
 pub mod terms;
 
 /// Rank 1, pure. Files that are read from their end or as wholes: bytes at any place in, rows out.
+#[cfg_attr(
+    not(all(feature = "columnar", feature = "xlsx")),
+    allow(
+        dead_code,
+        unused_imports,
+        unused_variables,
+        reason = "what only a format left out would use"
+    )
+)]
 pub mod decode;
 /// Rank 1, pure. The policy language: text in, compiled contracts or all mistakes out.
 pub mod policy;

@@ -327,7 +327,8 @@ pub fn inspect(
         out.write_all(&made)?;
         made.clear();
     }
-    if let Some(shape) = columnar {
+    // What is something else by its first bytes is not decoded.
+    if let Some(shape) = columnar.filter(|_| line.fatal().is_none()) {
         let mut written = Ok(());
         let sheet = shape.sheet.as_deref();
         let result = decode_apart(shape.format, sheet, &whole, &mut |found| {

@@ -272,11 +272,20 @@ impl Whole {
                 (Code::FormatError, self.format.title())
             }
         };
+        let hint = match fault.kind {
+            DecodeFaultKind::Encrypted => "Send it without encryption.",
+            DecodeFaultKind::Limit => "Send the rows in several files, in smaller groups.",
+            DecodeFaultKind::NotUtf8 => "Write text as UTF-8.",
+            DecodeFaultKind::Broken | DecodeFaultKind::Ours | DecodeFaultKind::Stopped => {
+                "Write the file anew with another tool, or send it again whole."
+            }
+        };
         let sample = Sample {
             detail: fault.detail.clone(),
             ..Sample::default()
         };
-        Err(report.refuse(self.bytes, code, None, rule, None, sample))
+        let hint = Some(hint.to_owned());
+        Err(report.refuse(self.bytes, code, None, rule, hint, sample))
     }
 
     /// The last byte has come; what has not been decoded to its end is not whole.

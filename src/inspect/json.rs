@@ -863,7 +863,7 @@ fn nested(text: &[u8], at: usize) -> Result<usize, Broken> {
 
 /// The first control character of a string's content: DEL or a C1 control, or one that is escaped.
 /// Tabs and line breaks are none.
-pub(super) fn control(content: &[u8], is_escaped: bool) -> Option<usize> {
+fn control(content: &[u8], is_escaped: bool) -> Option<usize> {
     let raw = memchr::memchr2(0x7f, 0xc2, content).and_then(|_| {
         let follows = |at: usize| content.get(at + 1).copied().unwrap_or(0);
         (0..content.len()).find(|at| match content.get(*at) {

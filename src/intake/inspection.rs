@@ -207,7 +207,9 @@ impl Inspection {
         }
         let report = {
             let mut line = self.line;
-            if let Some(shape) = &self.columnar {
+            // What is something else by its first bytes is not decoded.
+            let wanted = self.columnar.as_ref().filter(|_| line.fatal().is_none());
+            if let Some(shape) = wanted {
                 let source = Spooled {
                     bytes: self.position,
                     reader: Mutex::new(self.reader),

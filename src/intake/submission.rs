@@ -220,7 +220,10 @@ impl Intake {
             .as_ref()
             .filter(|row| is_taken(row) && !truncates)
             // What is held for being shorter than what it was written over is no measure.
-            .map(|row| row.over.unwrap_or(0).max(row.bytes));
+            .map(|row| {
+                let over = row.over.filter(|_| row.state == State::Held);
+                over.unwrap_or(0).max(row.bytes)
+            });
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !truncates => {
                 let promised = opening.declared_bytes;
@@ -288,7 +291,8 @@ impl Intake {
         why: Why,
     ) -> Result<Receiving, Refusal> {
         let ours = |fault: &dyn std::fmt::Display| Refusal::ours("resume a submission", fault);
-        // From here on nobody else changes the row.
+        // From here on nobody else changes the row, and who looks sees what is there.
+        file.set_bytes(row.bytes);
         hold.own(row.id);
         let wrapped = row
             .raw_key

@@ -471,8 +471,7 @@ fn cuts() -> Verdict {
         assert_eq!(write(&mut other, &handle, 0, &text.as_bytes()[..90])?, 0);
         assert_eq!(write(&mut other, &handle, 120, &text.as_bytes()[120..])?, 0);
         if is_killed {
-            let fields = [&string(b"fsync@openssh.com")[..], &handle];
-            assert_eq!(other.ask(raw::EXTENDED, &fields)?.status()?, 0);
+            fsync(&mut other, &handle)?;
             gateway.kill()?;
             gateway.serve()?;
         }
@@ -542,15 +541,23 @@ fn broken_promise() -> Verdict {
     gateway.wait_until("one object", || Ok(gateway.objects()?.len() == 1))
 }
 
-/// Waits until a new process has put a file of the one before at rest.
-fn at_rest(gateway: &Gateway, path: &str) -> Verdict {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    gateway.wait_state(name, "interrupted")
+fn fsync(sftp: &mut RawSftp, handle: &[u8]) -> Verdict {
+    let fields = [&string(b"fsync@openssh.com")[..], handle];
+    let synced = sftp.ask(raw::EXTENDED, &fields)?;
+    assert_eq!(synced.status()?, 0, "{synced:?}");
+    Ok(())
+}
+
+/// Kills the gateway and starts it anew; the file it was at is at rest then.
+fn killed(gateway: &mut Gateway, path: &str) -> Result<RawSftp, Failed> {
+    gateway.kill()?;
+    gateway.serve()?;
+    gateway.wait_state(path.rsplit('/').next().unwrap_or_default(), "interrupted")?;
+    RawSftp::open(gateway, &[])
 }
 
 fn killed_between() -> Verdict {
     let mut gateway = Gateway::start_with(|home| crate::shares::with_bin(home, ""))?;
-    let fsync = string(b"fsync@openssh.com");
     // Declared before it was sent, and by its path since.
     for (path, promised, set) in [
         ("/inbox/promised.bin", Some(200_u64), None),
@@ -561,15 +568,11 @@ fn killed_between() -> Verdict {
         let name = string(path.as_bytes());
         let opened = sftp.ask(raw::OPEN, &[&name, &PUT.to_be_bytes(), &attributes])?;
         assert_eq!(write(&mut sftp, &opened.body, 0, &[b'a'; 100])?, 0);
-        let synced = sftp.ask(raw::EXTENDED, &[&fsync, &opened.body])?;
-        assert_eq!(synced.status()?, 0);
+        fsync(&mut sftp, &opened.body)?;
         if let Some(bytes) = set {
             assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(bytes)])?.status()?, 0);
         }
-        gateway.kill()?;
-        gateway.serve()?;
-        at_rest(&gateway, path)?;
-        sftp = RawSftp::open(&gateway, &[])?;
+        sftp = killed(&mut gateway, path)?;
         let handle = sftp.open_file(path, APPEND)?;
         assert_eq!(write(&mut sftp, &handle, 100, &[b'b'; 10])?, 0);
         let (status, told) = close(&mut sftp, &handle)?;
@@ -583,12 +586,8 @@ fn killed_between() -> Verdict {
     let emptied = sftp.ask(raw::FSETSTAT, &[&handle, &size_of(0)])?;
     assert_eq!(emptied.status()?, 0);
     assert_eq!(write(&mut sftp, &handle, 0, &[b'y'; 90])?, 0);
-    let synced = sftp.ask(raw::EXTENDED, &[&fsync, &handle])?;
-    assert_eq!(synced.status()?, 0);
-    gateway.kill()?;
-    gateway.serve()?;
-    at_rest(&gateway, path)?;
-    sftp = RawSftp::open(&gateway, &[])?;
+    fsync(&mut sftp, &handle)?;
+    sftp = killed(&mut gateway, path)?;
     let handle = sftp.open_file(path, APPEND)?;
     assert_eq!(write(&mut sftp, &handle, 90, &[b'y'; 10])?, 0);
     let (status, told) = close(&mut sftp, &handle)?;
@@ -599,12 +598,8 @@ fn killed_between() -> Verdict {
     let mut sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 0, &[b'y'; 30])?, 0);
-    let synced = sftp.ask(raw::EXTENDED, &[&fsync, &handle])?;
-    assert_eq!(synced.status()?, 0);
-    gateway.kill()?;
-    gateway.serve()?;
-    at_rest(&gateway, path)?;
-    sftp = RawSftp::open(&gateway, &[])?;
+    fsync(&mut sftp, &handle)?;
+    sftp = killed(&mut gateway, path)?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 30, &[b'y'; 10])?, 0);
     assert_eq!(close(&mut sftp, &handle)?.0, 0);
@@ -615,10 +610,7 @@ fn killed_between() -> Verdict {
     let mut sftp = RawSftp::open(&gateway, &[])?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 0, &[b'b'; 60])?, 0);
-    gateway.kill()?;
-    gateway.serve()?;
-    at_rest(&gateway, path)?;
-    sftp = RawSftp::open(&gateway, &[])?;
+    sftp = killed(&mut gateway, path)?;
     let handle = sftp.open_file(path, PATCH)?;
     assert_eq!(write(&mut sftp, &handle, 60, &[b'b'; 140])?, 0);
     let (_, told) = close(&mut sftp, &handle)?;
