@@ -194,16 +194,17 @@ impl Intake {
             .open_data_key(row.id, Purpose::Raw, &wrapped)?;
         let (spool, id) = (self.0.spool.clone(), row.id);
         // One that was closed is as long as it was shown to be, perhaps cut by its path.
-        let most = if row.closed { row.bytes } else { u64::MAX };
+        let most = if row.closed {
+            row.bytes
+        } else {
+            row.cut.unwrap_or(u64::MAX)
+        };
         let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
         let found = blocking(move || {
             spool
                 .resume(id, Lane::Raw, &key, inline.as_deref())
                 .and_then(|mut raw| {
                     let bytes = raw.contiguous().min(most);
-                    if raw.contiguous() > most {
-                        raw.truncate(most)?;
-                    }
                     let sealed = raw.finish()?;
                     raw.sync()?;
                     Ok((sealed, bytes))
@@ -220,12 +221,21 @@ impl Intake {
             Err(fault) => return Err(fault.into()),
         };
         let unjudged = Unjudged {
-            beginning: beginning_of(&row, wrapped),
+            beginning: Beginning {
+                over: row
+                    .over
+                    .map(|over| row.cut.map_or(over, |cut| over.min(cut))),
+                ..beginning_of(&row, wrapped)
+            },
             raw_inline: sealed.inline,
             mtime: row.mtime,
             bytes,
             // A size that was set is taken back by what was written past it.
-            declared: row.declared.or(row.set_size.filter(|set| *set > bytes)),
+            declared: row
+                .set
+                .filter(|set| *set > bytes)
+                .or(row.declared)
+                .filter(|_| row.cut.is_none()),
             at: row.moment,
             // It was being judged when the process died, and still has its partial name.
             ending: if row.closed {

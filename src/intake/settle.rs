@@ -90,6 +90,7 @@ impl Receiving {
         let declared = self.declared();
         let declared_for_later = self.declared_for_later();
         let is_said_whole = self.is_said_whole();
+        let cut_to = self.file.cut_to();
         let mut raw = self.raw;
         let effort = effort_of(&raw, &self.feed);
         let sealing = perform(effort, move || {
@@ -115,7 +116,7 @@ impl Receiving {
             }
         };
         if self.refusal.is_none() {
-            let evidence = shortfalls(contiguous, end, declared, self.file.cut_to());
+            let evidence = shortfalls(contiguous, end, declared, cut_to);
             self.faults.extend(evidence);
             let wanted = self.feed.completeness;
             let is_declared = declared.is_some();
@@ -220,7 +221,7 @@ impl Receiving {
                         beginning,
                         raw_inline: case.raw.inline,
                         mtime: case.mtime,
-                        bytes: contiguous,
+                        bytes: contiguous.min(cut_to.unwrap_or(u64::MAX)),
                         declared: declared_for_later,
                         ending,
                         at,

@@ -16,7 +16,7 @@ use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
 use crate::intake::settle::{UploadFault, is_accepted};
 use crate::intake::{Intake, Opening, Peer, Refusal, RefusalKind, Told};
-use crate::ledger::submissions::{Beginning, Origin, Partial, Resuming, Row, State};
+use crate::ledger::submissions::{Beginning, Origin, Partial, Resuming, Row, SetBy, Sizes, State};
 use crate::policy::feed::{Feed, Policy};
 use crate::seal::Lane;
 use crate::telemetry::{Event, Limit};
@@ -747,7 +747,7 @@ impl PendingSize {
             drop(begun.wait_for(Option::is_some).await);
         }
         let (id, ledger) = (self.id, &self.intake.0.ledger);
-        let declared = ledger.declare(id, self.bytes, false).await;
+        let declared = ledger.declare(id, self.bytes, SetBy::Handle).await;
         declared.map_err(|fault| Refusal::ours("record a size", &fault))
     }
 }
@@ -947,7 +947,8 @@ impl Receiving {
     /// the file itself, once that is as long.
     pub(super) fn declared_for_later(&self) -> Option<u64> {
         let set = self.file.declared().filter(|set| *set > self.raw.end());
-        self.file.cut_to().or(set).or(self.promised_bytes)
+        set.or(self.promised_bytes)
+            .filter(|_| self.file.cut_to().is_none())
     }
 
     /// Another number of bytes has arrived than the client declared.
@@ -1002,8 +1003,12 @@ impl Receiving {
             async move {
                 match row {
                     Some(row) => {
-                        let declared = move || file.declared().or(promised);
-                        ledger.begin(row, declared).await.map_err(|fault| {
+                        let sizes = move || Sizes {
+                            promised,
+                            set: file.declared(),
+                            cut: file.cut_to(),
+                        };
+                        ledger.begin(row, sizes).await.map_err(|fault| {
                             tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
                             InspectionFault::Ended
                         })
@@ -1047,13 +1052,14 @@ impl Receiving {
         // What is said by its path from now on waits until the ledger knows it.
         self.file.end();
         let declared = self.declared_for_later();
+        let most = self.file.cut_to().unwrap_or(u64::MAX);
         if self.raw.end() == 0 && !self.begun && !self.partial {
             return Ok(Told::default());
         }
         let raw = self.raw;
         let (sealed, contiguous) = blocking(move || {
             let mut raw = raw;
-            let contiguous = raw.contiguous();
+            let contiguous = raw.contiguous().min(most);
             raw.finish()
                 .and_then(|sealed| raw.sync().map(|()| (sealed, contiguous)))
         })
@@ -1061,7 +1067,10 @@ impl Receiving {
         .map_err(|fault| Refusal::ours("keep a partial file", &fault))?
         .map_err(|fault| Refusal::ours("keep a partial file", &fault))?;
         let case = Unjudged {
-            beginning: self.beginning,
+            beginning: Beginning {
+                over: self.beginning.over.map(|over| over.min(most)),
+                ..self.beginning
+            },
             raw_inline: sealed.inline,
             mtime: self.file.mtime(),
             bytes: contiguous,

@@ -18,7 +18,7 @@ use crate::intake::settle::is_accepted;
 use crate::intake::submission::{Evidence, Submission, Why, being_checked};
 use crate::intake::{Intake, Lately, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
-use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, State};
+use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, SetBy, State};
 use crate::policy::feed::Policy;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
@@ -440,11 +440,15 @@ impl Intake {
         };
         match live {
             Some((file, Some(id))) => {
-                let is_cut = bytes < file.bytes();
+                let by = if bytes < file.bytes() {
+                    SetBy::PathBelow
+                } else {
+                    SetBy::Path
+                };
                 if !file.declare_by_path(bytes) {
                     return Ok(SetSize::Moving);
                 }
-                let declared = self.0.ledger.declare(id, bytes, is_cut).await;
+                let declared = self.0.ledger.declare(id, bytes, by).await;
                 return declared.map(|()| SetSize::Done).map_err(broken);
             }
             Some((_, None)) => return Ok(SetSize::Moving),

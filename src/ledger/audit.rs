@@ -586,7 +586,7 @@ mod tests {
         let desk = Desk::new();
         let ledger = &desk.ledger;
         let partial = crate::ledger::fixture::partial;
-        ledger.begin(beginning(1), || None).await.unwrap();
+        ledger.begin(beginning(1), Default::default).await.unwrap();
         ledger.interrupt(beginning(1), partial(1)).await.unwrap();
         ledger.resume(beginning(1), RESUMED).await.unwrap();
         let whole = crate::ledger::fixture::whole(1);
@@ -650,7 +650,7 @@ mod tests {
         let desk = Desk::new();
         let mut forged = beginning(1);
         forged.name = "a.csv\" policy 9\r\n\u{1b}[2J\u{202e}".to_owned();
-        desk.ledger.begin(forged, || None).await.unwrap();
+        desk.ledger.begin(forged, Default::default).await.unwrap();
         let detail = desk
             .ledger
             .audit_after(None, 1)

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 6] = [
+const STEPS: [&str; 7] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -259,5 +259,11 @@ ALTER TABLE receipts ADD COLUMN errors BLOB;
 ALTER TABLE receipts ADD COLUMN errors_sig BLOB;
 -- The size that the client of an unfinished file has declared.
 ALTER TABLE submissions ADD COLUMN declared_bytes INTEGER;
+",
+    "
+-- Of a file that is being sent: the size that was set, which more bytes take back, and the smallest that
+-- was set by its path below what was there.
+ALTER TABLE submissions ADD COLUMN set_bytes INTEGER;
+ALTER TABLE submissions ADD COLUMN cut_bytes INTEGER;
 ",
 ];

@@ -559,7 +559,7 @@ mod tests {
         let mut all = tokio::task::JoinSet::new();
         for n in 0..100 {
             let ledger = desk.ledger.clone();
-            all.spawn(async move { ledger.begin(beginning(n), || None).await });
+            all.spawn(async move { ledger.begin(beginning(n), Default::default).await });
         }
         while let Some(done) = all.join_next().await {
             done.unwrap().unwrap();
@@ -576,14 +576,17 @@ mod tests {
     #[tokio::test]
     async fn waiting_requests_share_one_commit_and_a_refused_one_harms_no_neighbour() {
         let desk = Desk::new();
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         // While another program holds the file the requests gather.
         let other = Connection::open(desk.file()).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let (first, good, twice, after, ()) = tokio::join!(
             desk.ledger.record(act("first")),
-            desk.ledger.begin(beginning(2), || None),
-            desk.ledger.begin(beginning(1), || None),
+            desk.ledger.begin(beginning(2), Default::default),
+            desk.ledger.begin(beginning(1), Default::default),
             desk.ledger.settle(beginning(3), accepted(3)),
             async { other.execute_batch("COMMIT").unwrap() },
         );
@@ -606,7 +609,10 @@ mod tests {
     #[tokio::test]
     async fn a_failed_commit_fails_its_whole_group_and_leaves_no_trace() {
         let desk = Desk::new();
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         desk.ledger.danger_fail_commit_after(2);
         desk.ledger.record(act("before")).await.unwrap();
         let failed = desk.ledger.settle(beginning(2), accepted(2)).await;
@@ -636,7 +642,7 @@ mod tests {
                 };
             }
             let ledger = &desk.ledger;
-            insist!(ledger.begin(beginning(1), || None));
+            insist!(ledger.begin(beginning(1), Default::default));
             insist!(ledger.settle(beginning(1), accepted(1)));
             insist!(ledger.deliver(id(1)));
             insist!(ledger.delivered(id(1), "lake:x".to_owned(), fixture::at(9)));
@@ -653,7 +659,10 @@ mod tests {
     #[tokio::test]
     async fn a_copy_taken_in_mid_flight_opens_with_every_committed_row() {
         let desk = Desk::new();
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         desk.ledger.settle(beginning(2), accepted(2)).await.unwrap();
         let crashed = tempfile::tempdir().unwrap();
         // The log first: what a checkpoint moves meanwhile is then in both copies.
@@ -697,7 +706,7 @@ mod tests {
             clock,
             folder,
         } = Desk::new();
-        ledger.begin(beginning(1), || None).await.unwrap();
+        ledger.begin(beginning(1), Default::default).await.unwrap();
         let clone = ledger.clone();
         drop(ledger);
         assert!(open(folder.path(), &clock).is_err());
@@ -709,12 +718,14 @@ mod tests {
     #[tokio::test]
     async fn stop_commits_what_was_asked_before_and_refuses_what_comes_after() {
         let desk = Desk::new();
-        let (asked, ()) =
-            tokio::join!(desk.ledger.begin(beginning(1), || None), desk.ledger.stop());
+        let (asked, ()) = tokio::join!(
+            desk.ledger.begin(beginning(1), Default::default),
+            desk.ledger.stop()
+        );
         asked.unwrap();
         desk.ledger.stop().await;
         for refused in [
-            desk.ledger.begin(beginning(2), || None).await,
+            desk.ledger.begin(beginning(2), Default::default).await,
             desk.ledger.checkpoint().await,
             desk.ledger.submission(id(1)).await.map(|_| ()),
         ] {
@@ -728,10 +739,13 @@ mod tests {
     async fn a_reader_works_beside_the_writer_and_never_writes() {
         let desk = Desk::new();
         let reader = Ledger::open_read_only(desk.folder.path()).unwrap();
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         assert!(reader.submission(id(1)).await.unwrap().is_some());
         assert!(matches!(
-            reader.begin(beginning(2), || None).await,
+            reader.begin(beginning(2), Default::default).await,
             Err(LedgerFault::Database { .. })
         ));
         assert_eq!(reader.submission(id(2)).await.unwrap(), None);
@@ -743,7 +757,7 @@ mod tests {
         let inner = folder.path().join("state");
         let clock = crate::terms::clock::ManualClock::at(fixture::at(0));
         let ledger = open(&inner, &clock).unwrap();
-        ledger.begin(beginning(1), || None).await.unwrap();
+        ledger.begin(beginning(1), Default::default).await.unwrap();
         let mode = |name: &str| inner.join(name).metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(""), 0o700);
         for name in ["state.db", "state.db-wal", "state.db-shm", "lock"] {

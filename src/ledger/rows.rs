@@ -807,14 +807,12 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         closed: row.get("closed")?,
         decision: row.get("decision")?,
         declared: bytes_of(row, "declared_bytes")?,
-        set_size: row
-            .get::<_, Option<i64>>("declared_bytes")?
-            .and_then(|set| u64::try_from(-1 - set).ok()),
+        set: bytes_of(row, "set_bytes")?,
+        cut: bytes_of(row, "cut_bytes")?,
         over: bytes_of(row, "over_bytes")?,
     })
 }
 
-/// A count of bytes; below 0 it is something else.
 fn bytes_of(row: &rusqlite::Row<'_>, column: &str) -> Result<Option<u64>, rusqlite::Error> {
     let bytes: Option<i64> = row.get(column)?;
     Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
@@ -983,7 +981,10 @@ mod tests {
     async fn a_row_is_found_by_the_end_of_its_printed_id() {
         let desk = Desk::new();
         for n in 1..=5 {
-            desk.ledger.begin(beginning(n), || None).await.unwrap();
+            desk.ledger
+                .begin(beginning(n), Default::default)
+                .await
+                .unwrap();
         }
         let find = |suffix: String| {
             let ledger = desk.ledger.clone();
@@ -1009,7 +1010,7 @@ mod tests {
         for n in 0..5 {
             let mut one = beginning(n);
             one.id = SubmissionId::new(at(i64::from(n)), [1; 10]);
-            desk.ledger.begin(one, || None).await.unwrap();
+            desk.ledger.begin(one, Default::default).await.unwrap();
         }
         let suffix = SubmissionId::new(at(0), [1; 10]).short();
         assert_eq!(desk.ledger.find(&suffix).await.unwrap().len(), 3);
@@ -1027,7 +1028,7 @@ mod tests {
         let mut other = beginning(6);
         other.partner = globex.clone();
         other.feed = stock.clone();
-        desk.ledger.begin(other, || None).await.unwrap();
+        desk.ledger.begin(other, Default::default).await.unwrap();
         let list = |filter: Filter| {
             let ledger = desk.ledger.clone();
             async move { ids(&ledger.list(filter).await.unwrap()) }
@@ -1062,7 +1063,7 @@ mod tests {
     async fn the_inbox_shows_what_is_unfinished_whole_or_lately_accepted() {
         let desk = Desk::new();
         let ledger = &desk.ledger;
-        ledger.begin(beginning(1), || None).await.unwrap();
+        ledger.begin(beginning(1), Default::default).await.unwrap();
         ledger.interrupt(beginning(2), partial(2)).await.unwrap();
         ledger.receive(beginning(3), whole(3)).await.unwrap();
         ledger.settle(beginning(4), rejected(4)).await.unwrap();
@@ -1207,7 +1208,7 @@ mod tests {
         let desk = Desk::new();
         let ledger = &desk.ledger;
         for n in [3, 1] {
-            ledger.begin(beginning(n), || None).await.unwrap();
+            ledger.begin(beginning(n), Default::default).await.unwrap();
         }
         ledger.receive(beginning(2), whole(2)).await.unwrap();
         for n in [4, 5, 6, 7] {
@@ -1270,7 +1271,7 @@ mod tests {
         let ledger = &desk.ledger;
         ledger.settle(beginning(2), accepted(2)).await.unwrap();
         ledger.settle(beginning(1), rejected(1)).await.unwrap();
-        ledger.begin(beginning(3), || None).await.unwrap();
+        ledger.begin(beginning(3), Default::default).await.unwrap();
         let found = ledger.receipts(&acme(), at(4), None, 100).await.unwrap();
         let expect = |n: u32, rejected| ReceiptEntry {
             id: id(n),

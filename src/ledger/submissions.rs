@@ -108,6 +108,28 @@ pub struct Partial {
     pub at: Timestamp,
 }
 
+/// What its client has said of the size of a file that is being sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// When it was opened.
+    pub promised: Option<u64>,
+    /// Since; more bytes take it back.
+    pub set: Option<u64>,
+    /// By its path, below what was there: the smallest.
+    pub cut: Option<u64>,
+}
+
+/// How a size was set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// By the handle that writes: what was promised before is void, and the file is cut.
+    Handle,
+    /// By its path, not below what is there.
+    Path,
+    /// By its path, below what is there.
+    PathBelow,
+}
+
 /// How an unfinished file is taken up again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resuming {
@@ -304,9 +326,10 @@ pub struct Row {
     pub decision: Option<String>,
     /// Of an unfinished file: the size its client has declared.
     pub declared: Option<u64>,
-    /// Of one that was being sent when the process died: the size that was set meanwhile, which more
-    /// bytes take back. It stands in the place of the other, below 0.
-    pub set_size: Option<u64>,
+    /// Of one that is being sent: the size that was set meanwhile, which more bytes take back.
+    pub set: Option<u64>,
+    /// The smallest that was set by its path, below what was there.
+    pub cut: Option<u64>,
     /// It was opened over an accepted or held file of so many bytes, which was not truncated.
     pub over: Option<u64>,
 }
@@ -460,14 +483,14 @@ impl FromSql for State {
 
 impl Ledger {
     /// `receiving`: the row, written when the raw lane spills (small files get theirs when settled).
-    /// `declared` is asked at that moment: what the client says of its size later finds the row.
+    /// `sizes` is asked at that moment: what the client says of its size later finds the row.
     ///
     /// # Errors
     /// [`LedgerFault`].
     pub async fn begin(
         &self,
         beginning: Beginning,
-        declared: impl FnOnce() -> Option<u64> + Send + 'static,
+        sizes: impl FnOnce() -> Sizes + Send + 'static,
     ) -> Result<(), LedgerFault> {
         self.change(move |change| {
             if let Some(known) = Known::find(change.connection(), beginning.id)? {
@@ -479,7 +502,9 @@ impl Ledger {
             }
             let row = Known::place(change, &beginning, State::Receiving, beginning.opened_at)?;
             row.keep_raw_key(change, &beginning.raw_key)?;
-            row.keep_declared(change, declared())?;
+            let sizes = sizes();
+            row.keep_declared(change, sizes.promised)?;
+            row.keep_set(change, sizes.set, sizes.cut)?;
             Known::audit(change, &beginning, "begin", "")
         })
         .await
@@ -540,8 +565,7 @@ impl Ledger {
         .await
     }
 
-    /// A file that is being sent gets its size set, where there is a row of it already; `is_cut`: below
-    /// what is there, by its path, so that it is never whole.
+    /// A file that is being sent gets its size set, where there is a row of it already.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -549,14 +573,22 @@ impl Ledger {
         &self,
         id: SubmissionId,
         bytes: u64,
-        is_cut: bool,
+        by: SetBy,
     ) -> Result<(), LedgerFault> {
         self.change(move |change| match Known::find(change.connection(), id)? {
-            Some(row) if row.state == State::Receiving && is_cut => {
-                row.keep_declared(change, Some(bytes))
-            }
             Some(row) if row.state == State::Receiving => {
-                let sql = "UPDATE submissions SET declared_bytes = -1 - ?2 WHERE seq = ?1";
+                let sql = match by {
+                    SetBy::Handle => {
+                        "UPDATE submissions SET declared_bytes = NULL, set_bytes = ?2,
+                             cut_bytes = CASE WHEN cut_bytes < ?2 THEN cut_bytes END
+                         WHERE seq = ?1"
+                    }
+                    SetBy::Path => "UPDATE submissions SET set_bytes = ?2 WHERE seq = ?1",
+                    SetBy::PathBelow => {
+                        "UPDATE submissions SET cut_bytes = min(coalesce(cut_bytes, ?2), ?2)
+                         WHERE seq = ?1"
+                    }
+                };
                 change.execute(sql, (row.seq, signed(bytes)?))?;
                 Ok(())
             }
@@ -1075,8 +1107,26 @@ impl Known {
 
     fn keep_declared(&self, change: &Change<'_>, declared: Option<u64>) -> Result<(), Trouble> {
         change.execute(
-            "UPDATE submissions SET declared_bytes = ?2 WHERE seq = ?1",
+            "UPDATE submissions SET declared_bytes = ?2, set_bytes = NULL, cut_bytes = NULL
+             WHERE seq = ?1",
             (self.seq, declared.map(signed).transpose()?),
+        )?;
+        Ok(())
+    }
+
+    fn keep_set(
+        &self,
+        change: &Change<'_>,
+        set: Option<u64>,
+        cut: Option<u64>,
+    ) -> Result<(), Trouble> {
+        change.execute(
+            "UPDATE submissions SET set_bytes = ?2, cut_bytes = ?3 WHERE seq = ?1",
+            (
+                self.seq,
+                set.map(signed).transpose()?,
+                cut.map(signed).transpose()?,
+            ),
         )?;
         Ok(())
     }
@@ -1340,7 +1390,7 @@ mod tests {
     async fn bring(ledger: &Ledger, n: u32, to: Option<State>) {
         let Some(to) = to else { return };
         match to {
-            State::Receiving => ledger.begin(beginning(n), || None).await.unwrap(),
+            State::Receiving => ledger.begin(beginning(n), Default::default).await.unwrap(),
             State::Received => ledger.receive(beginning(n), whole(n)).await.unwrap(),
             State::Interrupted | State::Expired | State::Removed => {
                 ledger.interrupt(beginning(n), partial(n)).await.unwrap();
@@ -1401,7 +1451,10 @@ mod tests {
                 let before = ledger.submission(id(n)).await.unwrap();
                 let records = ledger.verify_chain().await.unwrap().records;
                 let (to, done) = match verb {
-                    0 => (State::Receiving, ledger.begin(beginning(n), || None).await),
+                    0 => (
+                        State::Receiving,
+                        ledger.begin(beginning(n), Default::default).await,
+                    ),
                     1 => (State::Receiving, ledger.resume(beginning(n), RESUMED).await),
                     2 => (
                         State::Interrupted,
@@ -1491,7 +1544,8 @@ mod tests {
         let first = beginning(n);
         Row {
             declared: None,
-            set_size: None,
+            set: None,
+            cut: None,
             moment: first.opened_at,
             id: first.id,
             partner: first.partner,
@@ -1536,6 +1590,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::too_many_lines, reason = "a row has many fields")]
     async fn every_field_of_a_row_comes_back_as_it_was_given() {
         let mut desk = Desk::new();
         let expect = |row: Row| {
@@ -1543,7 +1598,10 @@ mod tests {
             async move { assert_eq!(ledger.submission(row.id).await.unwrap(), Some(row)) }
         };
         let mut is = row(1, State::Receiving);
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         expect(is.clone()).await;
 
         desk.ledger

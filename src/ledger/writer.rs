@@ -544,7 +544,10 @@ mod tests {
     #[tokio::test]
     async fn a_full_disk_is_said_with_the_remedy_and_gets_over_it() {
         let desk = Desk::new();
-        desk.ledger.begin(beginning(1), || None).await.unwrap();
+        desk.ledger
+            .begin(beginning(1), Default::default)
+            .await
+            .unwrap();
         let pages = |most: i64| {
             desk.ledger.change(move |change| {
                 let sql = format!("PRAGMA max_page_count = {most}");
@@ -572,12 +575,12 @@ mod tests {
         let desk = Desk::new();
         let other = Connection::open(desk.file()).unwrap();
         other.execute_batch("DROP TABLE audit_heads").unwrap();
-        let first = desk.ledger.begin(beginning(1), || None).await;
+        let first = desk.ledger.begin(beginning(1), Default::default).await;
         assert!(
             matches!(first, Err(LedgerFault::Database { .. })),
             "{first:?}"
         );
-        let next = desk.ledger.begin(beginning(2), || None).await;
+        let next = desk.ledger.begin(beginning(2), Default::default).await;
         assert!(matches!(next, Err(LedgerFault::Stopped)), "{next:?}");
         // Looking is still possible, and shows that nothing happened.
         assert_eq!(desk.ledger.submission(id(1)).await.unwrap(), None);

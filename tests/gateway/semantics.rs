@@ -574,10 +574,31 @@ fn killed_between() -> Verdict {
         }
         sftp = killed(&mut gateway, path)?;
         let handle = sftp.open_file(path, APPEND)?;
-        assert_eq!(write(&mut sftp, &handle, 100, &[b'b'; 10])?, 0);
+        // What was cut is gone; its client has to look where the file ends.
+        let written = write(&mut sftp, &handle, 100, &[b'b'; 10])?;
+        assert_eq!(written == 0, set.is_none(), "{path}");
         let (status, told) = close(&mut sftp, &handle)?;
-        assert!(status == 4 && told.contains("declared"), "{path}: {told}");
+        let wanted = if set.is_none() {
+            "declared"
+        } else {
+            "ends at 40"
+        };
+        assert!(status == 4 && told.contains(wanted), "{path}: {told}");
     }
+    // A promise does not bring back what was cut.
+    let path = "/inbox/cut.bin";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(path, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[b'a'; 100])?, 0);
+    let name = string(path.as_bytes());
+    assert_eq!(sftp.ask(SETSTAT, &[&name, &size_of(40)])?.status()?, 0);
+    drop(sftp);
+    gateway.wait_state("cut.bin", "interrupted")?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let opened = sftp.ask(raw::OPEN, &[&name, &PATCH.to_be_bytes(), &size_of(100)])?;
+    let (status, told) = close(&mut sftp, &opened.body)?;
+    assert_eq!(status, 4, "{told}");
+    drop(sftp);
     // A size that was set and outgrown is none.
     let path = "/inbox/outgrown.bin";
     cut_off(&gateway, path, &[b'x'; 10])?;
