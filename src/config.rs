@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use crate::policy::lists::Lists;
 use crate::policy::mistake::{Mistake, shown};
 use crate::policy::text::{Family, Keys, Notes, Table, network, note_repeats};
 use crate::terms::ids::{DomainName, InstanceName, StoreName};
@@ -264,7 +265,8 @@ impl Config {
     /// # Errors
     /// Every mistake of the text and of the variables that override it.
     pub fn parse(text: &str, file: &str, base: &str, env: Env<'_>) -> Result<Self, Vec<Mistake>> {
-        let mut notes = Notes::new(file, text, &FAMILY);
+        let lists = Lists::default();
+        let mut notes = Notes::new(file, text, &FAMILY, &lists);
         let tree = notes.parse();
         let paths = Paths {
             base: Path::new(base),

@@ -25,6 +25,7 @@ use crate::ledger::Ledger;
 use crate::ledger::audit::Act;
 use crate::policy;
 use crate::policy::feed::{Policy, PolicySet};
+use crate::policy::lists::Lists;
 use crate::policy::mistake::{Mistake, Severity};
 use crate::telemetry::{Event, Metrics};
 use crate::terms::clock::Clock;
@@ -107,8 +108,12 @@ struct Side {
 /// Both folders at one moment.
 struct Look {
     policies: io::Result<Vec<FolderFile>>,
+    lists: io::Result<Vec<FolderFile>>,
     keys: io::Result<Vec<FolderFile>>,
 }
+
+/// The folder of lists, in the folder of policies.
+pub(crate) const LISTS: &str = "lists";
 
 /// Whether folders that did not change are acted upon as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,7 +167,8 @@ impl Reload {
         folder: &Path,
         stores: &BTreeSet<StoreName>,
     ) -> Result<(PolicySet, Vec<Mistake>), Vec<Mistake>> {
-        compile_folder(folder, read_policies(folder).as_deref(), stores)
+        let (files, lists) = (read_policies(folder), read_lists(folder));
+        compile_folder(folder, files.as_deref(), lists.as_deref(), stores)
     }
 
     /// Looks at both folders and puts in force what changed since the last look. Reads files:
@@ -257,6 +263,11 @@ impl Reload {
         .and_then(|mut watcher| {
             watcher.watch(&self.scanner.policies, RecursiveMode::NonRecursive)?;
             watcher.watch(&self.scanner.partners, RecursiveMode::NonRecursive)?;
+            // One that is made later is found by looking.
+            let lists = self.scanner.policies.join(LISTS);
+            if lists.is_dir() {
+                watcher.watch(&lists, RecursiveMode::NonRecursive)?;
+            }
             Ok(watcher)
         })
         .map_err(|fault| {
@@ -390,6 +401,7 @@ impl Scanner {
     fn look(&self) -> Look {
         Look {
             policies: read_policies(&self.policies),
+            lists: read_lists(&self.policies),
             keys: folder_files(&self.partners, "pub", limits::KEY_FILE_BYTES_MAX),
         }
     }
@@ -440,7 +452,12 @@ impl Scanner {
 
     fn put_policies_in_force(&self, look: &Look) -> Outcome {
         let what = Watched::Policies;
-        match compile_folder(&self.policies, look.policies.as_deref(), &self.stores) {
+        match compile_folder(
+            &self.policies,
+            look.policies.as_deref(),
+            look.lists.as_deref(),
+            &self.stores,
+        ) {
             Ok((set, warnings)) => {
                 if !warnings.is_empty() {
                     tracing::warn!(
@@ -499,29 +516,35 @@ impl Scanner {
 
 impl Look {
     fn digests(&self) -> ([u8; 32], [u8; 32]) {
-        (digest(&self.policies), digest(&self.keys))
+        (
+            digest(&[&self.policies, &self.lists]),
+            digest(&[&self.keys]),
+        )
     }
 }
 
 /// SHA-256 over names and contents, each with its length, so that no two folders look the same.
-fn digest(files: &io::Result<Vec<FolderFile>>) -> [u8; 32] {
+fn digest(folders: &[&io::Result<Vec<FolderFile>>]) -> [u8; 32] {
     let mut context = ring::digest::Context::new(&ring::digest::SHA256);
     let mut put = |kind: u8, bytes: &[u8]| {
         context.update(&[kind]);
         context.update(&u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
         context.update(bytes);
     };
-    match files {
-        Ok(files) => {
-            for file in files {
-                put(b'n', file.name.as_bytes());
-                match &file.content {
-                    Ok(bytes) => put(b'c', bytes),
-                    Err(why) => put(b'e', why.as_bytes()),
+    for files in folders {
+        put(b'd', &[]);
+        match files {
+            Ok(files) => {
+                for file in files {
+                    put(b'n', file.name.as_bytes());
+                    match &file.content {
+                        Ok(bytes) => put(b'c', bytes),
+                        Err(why) => put(b'e', why.as_bytes()),
+                    }
                 }
             }
+            Err(fault) => put(b'f', fault.to_string().as_bytes()),
         }
-        Err(fault) => put(b'f', fault.to_string().as_bytes()),
     }
     let mut out = [0; 32];
     for (to, from) in out.iter_mut().zip(context.finish().as_ref()) {
@@ -535,9 +558,30 @@ pub(crate) fn read_policies(folder: &Path) -> io::Result<Vec<FolderFile>> {
     folder_files(folder, "toml", limits::POLICY_FILE_BYTES_MAX)
 }
 
+/// Every `*.txt` and `*.csv` of the folder `lists` in the folder of policies, where there is one.
+pub(crate) fn read_lists(folder: &Path) -> io::Result<Vec<FolderFile>> {
+    let folder = folder.join(LISTS);
+    let mut files = Vec::new();
+    for extension in ["csv", "txt"] {
+        match folder_files(&folder, extension, limits::LIST_FILE_BYTES_MAX) {
+            Ok(more) => files.extend(more),
+            Err(fault) if fault.kind() == io::ErrorKind::NotFound => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(files)
+}
+
+/// The lists of these files.
+pub(crate) fn lists_of(files: &[FolderFile]) -> Lists {
+    let files = files.iter();
+    Lists::new(files.map(|file| (file.name.clone(), file.content.clone())))
+}
+
 fn compile_folder(
     folder: &Path,
     files: Result<&[FolderFile], &io::Error>,
+    lists: Result<&[FolderFile], &io::Error>,
     stores: &BTreeSet<StoreName>,
 ) -> Result<(PolicySet, Vec<Mistake>), Vec<Mistake>> {
     let files = files.map_err(|fault| {
@@ -552,6 +596,20 @@ fn compile_folder(
     })?;
     let mut set = PolicySet::default();
     let mut mistakes = Vec::new();
+    let lists = lists.map_or_else(
+        |fault| {
+            let why = format!("the folder of lists cannot be read: {fault}");
+            let folder = folder.join(LISTS).display().to_string();
+            mistakes.push(Mistake::without_place(
+                UNREADABLE,
+                Severity::Error,
+                &folder,
+                why,
+            ));
+            Lists::default()
+        },
+        lists_of,
+    );
     for file in files {
         let text = match policy_text(file) {
             Ok(text) => text,
@@ -560,7 +618,7 @@ fn compile_folder(
                 continue;
             }
         };
-        match policy::compile(&file.path, text) {
+        match policy::compile(&file.path, text, &lists) {
             Ok((policy, warnings)) => {
                 mistakes.extend(warnings);
                 mistakes.extend(unknown_stores(&file.path, text, &policy, stores));

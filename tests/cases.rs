@@ -19,6 +19,7 @@ use sallyport::decode::{Source, decode};
 use sallyport::inspect::Line;
 use sallyport::inspect::report::{Finding, Report};
 use sallyport::policy::contract::Contract;
+use sallyport::policy::lists::Lists;
 use sallyport::terms;
 use sallyport::terms::codes::Code;
 use sallyport::terms::ids::DomainName;
@@ -226,6 +227,7 @@ fn is_of_inspection(code: Code) -> bool {
         | Code::MissingCell
         | Code::TypeError
         | Code::ConstraintError
+        | Code::ForeignKey
         | Code::UniqueError
         | Code::ControlCharacters
         | Code::RowConstraint
@@ -264,6 +266,7 @@ fn is_fatal(code: Code) -> bool {
         | Code::MissingCell
         | Code::TypeError
         | Code::ConstraintError
+        | Code::ForeignKey
         | Code::UniqueError
         | Code::ControlCharacters
         | Code::TokenError
@@ -358,8 +361,8 @@ fn expectation(folder: &Path) -> Result<Expect, String> {
 /// The compiled contract of the feed that takes a file of this name.
 fn contract(path: &Path, name: &str) -> Result<Arc<Contract>, String> {
     let text = fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let (policy, _warnings) =
-        sallyport::policy::compile("policies/acme.toml", &text).map_err(|mistakes| {
+    let (policy, _warnings) = sallyport::policy::compile("policies/acme.toml", &text, &lists()?)
+        .map_err(|mistakes| {
             let mistakes: Vec<_> = mistakes.iter().map(|m| format!("{m:?}")).collect();
             format!("{}: {}", path.display(), mistakes.join("\n"))
         })?;
@@ -367,6 +370,18 @@ fn contract(path: &Path, name: &str) -> Result<Arc<Contract>, String> {
         .feed_for(name)
         .ok_or_else(|| format!("{name} fits no feed"))?;
     Ok(Arc::clone(&feed.contract))
+}
+
+/// The lists that contracts may name.
+fn lists() -> Result<Lists, String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/_lists");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(|e| e.to_string())? {
+        let entry = entry.map_err(|e| e.to_string())?;
+        let content = fs::read(entry.path()).map_err(|e| e.to_string());
+        files.push((entry.file_name().to_string_lossy().into_owned(), content));
+    }
+    Ok(Lists::new(files))
 }
 
 /// Inspects the pieces one after the other.

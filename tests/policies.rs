@@ -15,6 +15,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use sallyport::policy::feed::Policy;
+use sallyport::policy::lists::Lists;
 use sallyport::policy::mistake::{Mistake, Severity};
 use sallyport::policy::{changes, compile, describe, fuzz_policy_text};
 use sallyport::terms::codes;
@@ -84,7 +85,7 @@ fn pictures(mistakes: &[Mistake]) -> String {
 
 #[track_caller]
 fn compiled(file: &str, text: &str) -> Policy {
-    match compile(file, text) {
+    match compile(file, text, &Lists::default()) {
         Ok((policy, _)) => policy,
         Err(mistakes) => panic!("{}", pictures(&mistakes)),
     }
@@ -92,7 +93,7 @@ fn compiled(file: &str, text: &str) -> Policy {
 
 /// Errors and warnings alike.
 fn mistakes_of(text: &str) -> Vec<Mistake> {
-    match compile("acme.toml", text) {
+    match compile("acme.toml", text, &Lists::default()) {
         Ok((_, warnings)) => warnings,
         Err(mistakes) => mistakes,
     }
@@ -130,8 +131,8 @@ fn every_shipped_policy_compiles_without_a_warning() {
     let files = shipped();
     assert!(files.len() >= 2);
     for (file, text) in files {
-        let (policy, warnings) =
-            compile(&file, &text).unwrap_or_else(|mistakes| panic!("{}", pictures(&mistakes)));
+        let (policy, warnings) = compile(&file, &text, &Lists::default())
+            .unwrap_or_else(|mistakes| panic!("{}", pictures(&mistakes)));
         assert!(warnings.is_empty(), "{}", pictures(&warnings));
         assert_eq!(format!("{}.toml", policy.partner), file);
     }
@@ -398,6 +399,73 @@ fn unknown_words_are_found_with_their_nearest_spelling() {
 }
 
 #[test]
+fn a_lookup_names_a_list_that_can_be_used() {
+    let lists = Lists::new([
+        ("countries.txt".to_owned(), Ok(b"DE\nAT\n".to_vec())),
+        ("empty.txt".to_owned(), Ok(Vec::new())),
+        ("skus.csv".to_owned(), Ok(b"sku,title\nA,b\n".to_vec())),
+    ]);
+    let with = |lookup: &str, kind: &str| {
+        let column =
+            format!("columns = [\n  {{ name = \"x\", type = \"{kind}\", lookup = {lookup} }},");
+        let text = BASE.replacen("columns = [", &column, 1);
+        compile("acme.toml", &text, &lists)
+    };
+    let hash = |lookup| with(lookup, "string").unwrap().0.hash;
+    let countries = hash("\"countries.txt\"");
+    assert_ne!(countries, hash("{ list = \"skus.csv\", column = \"sku\" }"));
+    for (lookup, kind, code, says) in [
+        (
+            "\"countrys.txt\"",
+            "string",
+            "policy.list",
+            "did you mean `countries.txt`?",
+        ),
+        (
+            "\"empty.txt\"",
+            "string",
+            "policy.list",
+            "cannot be used: it has no value in it",
+        ),
+        (
+            "\"skus.csv\"",
+            "string",
+            "policy.bad-value",
+            "a table needs to be told which column",
+        ),
+        (
+            "{ list = \"skus.csv\", column = \"skuu\" }",
+            "string",
+            "policy.list",
+            "did you mean `sku`?",
+        ),
+        (
+            "{ list = \"countries.txt\", column = \"sku\" }",
+            "string",
+            "policy.bad-value",
+            "only a table (*.csv) has columns",
+        ),
+        (
+            "{ column = \"sku\" }",
+            "string",
+            "policy.missing-key",
+            "list = \"skus.csv\"",
+        ),
+        (
+            "\"countries.txt\"",
+            "date",
+            "policy.conflict",
+            "says nothing about a date column",
+        ),
+    ] {
+        let mistakes = with(lookup, kind).unwrap_err();
+        let picture = pictures(&mistakes);
+        assert_eq!((mistakes.len(), mistakes[0].code), (1, code), "{picture}");
+        assert!(picture.contains(says), "{picture}");
+    }
+}
+
+#[test]
 fn an_outbox_is_a_folder_of_a_store() {
     let outbox = |value: &str, code, hint| {
         let to = format!("[access]\noutbox = {value}\n");
@@ -419,7 +487,7 @@ fn an_outbox_is_a_folder_of_a_store() {
         "[access]\noutbox = { store = \"lake\", prefix = \"to/acme/\" }\n",
         1,
     );
-    let (policy, _) = compile("acme.toml", &good).unwrap();
+    let (policy, _) = compile("acme.toml", &good, &Lists::default()).unwrap();
     assert_eq!(policy.outbox.unwrap().prefix, "to/acme/");
 }
 
@@ -1045,7 +1113,7 @@ fn equal_tokens_over_few_values_are_a_warning() {
         "type = \"boolean\"",
         "type = \"boolean\", token = { domain = \"paid\" }",
     );
-    let (_, warnings) = compile("acme.toml", &text).unwrap();
+    let (_, warnings) = compile("acme.toml", &text, &Lists::default()).unwrap();
     assert_eq!(warnings[0].severity, Severity::Warning);
 }
 
@@ -1071,7 +1139,7 @@ fn the_partners_id_is_the_name_of_its_file() {
         "write \"acme\", or rename the file to acme-gmbh.toml",
     );
     for file in ["acme.toml", "/etc/sallyport/policies/acme.toml"] {
-        assert!(compile(file, BASE).is_ok(), "{file}");
+        assert!(compile(file, BASE, &Lists::default()).is_ok(), "{file}");
     }
 }
 

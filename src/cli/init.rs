@@ -573,8 +573,12 @@ mod tests {
         for partner in ["acme", "beta-2"] {
             let partner = PartnerId::parse(partner).unwrap();
             let text = sample_policy(&partner);
-            let (policy, warnings) =
-                crate::policy::compile(&format!("{partner}.toml"), &text).unwrap();
+            let (policy, warnings) = crate::policy::compile(
+                &format!("{partner}.toml"),
+                &text,
+                &crate::policy::lists::Lists::default(),
+            )
+            .unwrap();
             assert_eq!(policy.partner, partner);
             assert_eq!(warnings, []);
             assert_eq!(policy.feeds.len(), 1);

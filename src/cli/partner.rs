@@ -17,8 +17,9 @@ use crate::config::Config;
 use crate::ledger::Ledger;
 use crate::policy;
 use crate::policy::feed::Policy;
+use crate::policy::lists::Lists;
 use crate::policy::mistake::Mistake;
-use crate::reload::{policy_text, read_policies};
+use crate::reload::{LISTS, lists_of, policy_text, read_lists, read_policies};
 use crate::terms::clock::Timestamp;
 use crate::terms::ids::PartnerId;
 
@@ -93,9 +94,10 @@ pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
 /// The folder cannot be read.
 pub fn policy_files(folder: &Path) -> Result<Vec<PolicyFile>, Failure> {
     let files = read_policies(folder).map_err(|error| Failure::file("read", folder, &error))?;
+    let lists = lists_in(folder)?;
     let compiled = |file: &FolderFile| PolicyFile {
         path: folder.join(&file.name),
-        compiled: policy_text(file).and_then(|text| policy::compile(&file.path, text)),
+        compiled: policy_text(file).and_then(|text| policy::compile(&file.path, text, &lists)),
     };
     Ok(files.iter().map(compiled).collect())
 }
@@ -111,8 +113,16 @@ pub fn policy_file(path: PathBuf) -> Result<PolicyFile, Failure> {
         path: path.display().to_string(),
         content: Ok(bytes),
     };
-    let compiled = policy_text(&file).and_then(|text| policy::compile(&file.path, text));
+    let lists = lists_in(path.parent().unwrap_or(Path::new("")))?;
+    let compiled = policy_text(&file).and_then(|text| policy::compile(&file.path, text, &lists));
     Ok(PolicyFile { path, compiled })
+}
+
+/// The lists beside the policies of a folder.
+fn lists_in(folder: &Path) -> Result<Lists, Failure> {
+    let files = read_lists(folder);
+    let files = files.map_err(|error| Failure::file("read", &folder.join(LISTS), &error))?;
+    Ok(lists_of(&files))
 }
 
 /// The policy of one partner, from the files.
@@ -185,7 +195,7 @@ fn add(context: &mut Context, arguments: &Add) -> Result<Exit, Failure> {
         }
     }
     let text = new_policy(&partner, arguments)?;
-    if let Err(found) = policy::compile(&path.display().to_string(), &text) {
+    if let Err(found) = policy::compile(&path.display().to_string(), &text, &Lists::default()) {
         return Err(mistakes(
             &found,
             "partner.bad-options",
@@ -568,7 +578,7 @@ mod tests {
     fn check(arguments: &Add) -> Policy {
         let partner = PartnerId::parse(&arguments.partner).unwrap();
         let text = new_policy(&partner, arguments).unwrap();
-        let (policy, warnings) = policy::compile("acme.toml", &text)
+        let (policy, warnings) = policy::compile("acme.toml", &text, &Lists::default())
             .unwrap_or_else(|found| panic!("{text}\n{}", found[0].render()));
         assert_eq!(warnings, [], "{text}");
         policy

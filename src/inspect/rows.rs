@@ -1467,6 +1467,7 @@ mod tests {
             pattern_text: None,
             values: Vec::new(),
             values_set: BTreeSet::new(),
+            lookup: None,
             minimum: None,
             maximum: None,
             length_min: None,

@@ -35,6 +35,7 @@ fn column(name: &str, kind: Kind) -> Column {
         pattern_text: None,
         values: Vec::new(),
         values_set: BTreeSet::new(),
+        lookup: None,
         minimum: None,
         maximum: None,
         length_min: None,

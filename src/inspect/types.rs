@@ -5,6 +5,7 @@
 //! or repaired. The good path does not allocate.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use regex::Regex;
 
@@ -12,6 +13,7 @@ use crate::inspect::dates::{DateFormat, Unit};
 use crate::inspect::formats;
 use crate::inspect::show::{self, Sight};
 use crate::policy::contract::{Bound, Column, Kind, TextFormat};
+use crate::policy::lists::List;
 use crate::terms::codes::Code;
 
 /// What a cell that passed is worth.
@@ -37,6 +39,8 @@ pub(crate) enum Broken {
     Maximum,
     /// Below the lowest value.
     Minimum,
+    /// Not in the list of a file.
+    Lookup,
     /// Not one of the values listed.
     OneOf,
     /// The pattern does not match.
@@ -62,6 +66,7 @@ pub(crate) struct Check {
     pattern_text: Option<String>,
     values: Vec<String>,
     values_set: BTreeSet<String>,
+    lookup: Option<Arc<List>>,
     minimum: Option<Bound>,
     maximum: Option<Bound>,
     length_min: usize,
@@ -151,6 +156,7 @@ impl Check {
             pattern_text: column.pattern_text.clone(),
             values: column.values.clone(),
             values_set: column.values_set.clone(),
+            lookup: column.lookup.clone(),
             minimum: column.minimum.clone(),
             maximum: column.maximum.clone(),
             length_min: column.length_min.unwrap_or(0),
@@ -211,6 +217,11 @@ impl Check {
         }
         if !self.values.is_empty() && !self.is_listed(cell) {
             return Err(Broken::OneOf);
+        }
+        if let Some(list) = &self.lookup
+            && !list.contains(cell)
+        {
+            return Err(Broken::Lookup);
         }
         if let Value::Number(number) = value
             && (self.minimum.is_some() || self.maximum.is_some())
@@ -278,6 +289,7 @@ impl Check {
     pub(crate) fn code(broken: Broken) -> Code {
         match broken {
             Broken::Type => Code::TypeError,
+            Broken::Lookup => Code::ForeignKey,
             Broken::Maximum
             | Broken::Minimum
             | Broken::OneOf
@@ -301,6 +313,10 @@ impl Check {
         match broken {
             Broken::Maximum => format!("at most {}", bound(&self.maximum)),
             Broken::Minimum => format!("at least {}", bound(&self.minimum)),
+            Broken::Lookup => match &self.lookup {
+                Some(list) => format!("in the list {}", show::name(&list.title())),
+                None => "in its list".to_owned(),
+            },
             Broken::OneOf => format!("one of {}", listed(&self.values)),
             Broken::Pattern => match &self.pattern_text {
                 Some(text) => format!("pattern {}", show::name(text)),
@@ -341,6 +357,12 @@ impl Check {
         };
         match broken {
             Broken::Required => plain("empty, but a value is required"),
+            Broken::Lookup => Saying {
+                detail: format!("not {}", self.rule(broken)),
+                hint: self
+                    .spreadsheet_hint(broken, cell, sight)
+                    .map(str::to_owned),
+            },
             Broken::OneOf | Broken::Pattern | Broken::TooLong | Broken::TooShort => Saying {
                 detail: self.rule(broken),
                 hint: self
@@ -365,7 +387,7 @@ impl Check {
         }
         let is_told = match broken {
             Broken::Pattern | Broken::TooShort => true,
-            Broken::OneOf => sight == Sight::Open,
+            Broken::Lookup | Broken::OneOf => sight == Sight::Open,
             Broken::Maximum
             | Broken::Minimum
             | Broken::Required
@@ -687,6 +709,7 @@ mod tests {
             pattern_text: None,
             values: Vec::new(),
             values_set: BTreeSet::new(),
+            lookup: None,
             minimum: None,
             maximum: None,
             length_min: None,

@@ -657,6 +657,36 @@ fn addition(new: &Schema, column: &Column) -> Effect {
     }
 }
 
+fn lookups(old: &Column, new: &Column, lines: &mut Lines) {
+    let what = format!("{}.lookup", new.name);
+    match (&old.lookup, &new.lookup) {
+        (None, Some(list)) => {
+            lines.put(
+                &format!("{what}: any -> {}", list.title()),
+                Effect::Narrowing,
+            );
+        }
+        (Some(_), None) => lines.put(&format!("{what}: now any value"), Effect::Widening),
+        (Some(before), Some(after)) => {
+            let (more, fewer) = (after.beyond(before), before.beyond(after));
+            let effect = match (more, fewer) {
+                (_, 0) => Effect::Widening,
+                (0, _) => Effect::Narrowing,
+                (_, _) => Effect::Unclear,
+            };
+            if before.title() != after.title() {
+                let (before, after) = (before.title(), after.title());
+                lines.put(&format!("{what}: {before} -> {after}"), effect);
+            }
+            if more + fewer > 0 {
+                let title = after.title();
+                lines.put(&format!("{what} {title} +{more} -{fewer}"), effect);
+            }
+        }
+        (None, None) => {}
+    }
+}
+
 fn columns(old: &Column, new: &Column, lines: &mut Lines) {
     let name = &new.name;
     kinds(old, new, lines);
@@ -682,6 +712,7 @@ fn columns(old: &Column, new: &Column, lines: &mut Lines) {
         (false, true) => lines.put(&format!("{what}: now any value"), Effect::Widening),
         (true, true) | (false, false) => lines.set(&what, &old.values_set, &new.values_set),
     }
+    lookups(old, new, lines);
     bounds(
         &format!("{name}.minimum"),
         old.minimum.as_ref(),
@@ -883,6 +914,7 @@ fn token_word(rule: Option<&TokenRule>) -> String {
 mod tests {
     use super::*;
     use crate::policy::compile;
+    use crate::policy::lists::Lists;
 
     const ACME: &str = include_str!("../../policies/acme.toml");
 
@@ -893,7 +925,7 @@ mod tests {
             assert!(text.contains(from), "{from}");
             text = text.replace(from, to);
         }
-        let compiled = |text: &str| match compile("acme.toml", text) {
+        let compiled = |text: &str| match compile("acme.toml", text, &Lists::default()) {
             Ok((policy, _)) => policy,
             Err(mistakes) => {
                 panic!(

@@ -3,6 +3,8 @@
 //! Column words follow Table Schema v2 (specs.frictionlessdata.io/table-schema) in snake case.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,6 +14,7 @@ use crate::policy::contract::{
     MissingColumns, Normalise, OnMatch, Scan, Schema, Sensitive, TextFormat, TokenKind, TokenRule,
 };
 use crate::policy::dates::{self, Grain};
+use crate::policy::lists::{BadList, List};
 use crate::policy::mistake::shown;
 use crate::policy::names;
 use crate::policy::rules::{self, RowRule, RuleFault};
@@ -50,6 +53,7 @@ pub(crate) const COLUMN_KEYS: Keys = Keys {
         "required",
         "unique",
         "enum",
+        "lookup",
         "pattern",
         "minimum",
         "maximum",
@@ -65,6 +69,10 @@ pub(crate) const COLUMN_KEYS: Keys = Keys {
         "start",
         "width",
     ],
+    later: &[],
+};
+pub(crate) const LOOKUP_KEYS: Keys = Keys {
+    here: &["list", "column"],
     later: &[],
 };
 pub(crate) const RULE_KEYS: Keys = Keys {
@@ -653,6 +661,7 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
     let (minimum, maximum) = bounds(&table, kind.as_ref(), notes);
     let (length_min, length_max) = lengths(&table, kind.as_ref(), notes);
     let values = values(&table, kind.as_ref(), notes);
+    let lookup = lookup(&table, notes);
     let token = token(&table, kind.as_ref(), notes);
     let token_span = table.key_span("token");
     let sensitive = table.flag("sensitive", notes);
@@ -704,6 +713,7 @@ fn column(index: usize, map: &DeTable<'_>, span: Span, notes: &mut Notes<'_>) ->
         pattern_text,
         values: values.iter().map(|value| value.get_ref().clone()).collect(),
         values_set: values.iter().map(|value| value.get_ref().clone()).collect(),
+        lookup,
         minimum,
         maximum,
         length_min,
@@ -909,13 +919,23 @@ fn note_keys_of_other_types(table: &Table<'_>, kind: &Kind, notes: &mut Notes<'_
         ),
         Kind::Decimal { .. } => (
             "decimal",
-            &["format", "formats", "true_values", "false_values", "enum"],
+            &[
+                "format",
+                "formats",
+                "true_values",
+                "false_values",
+                "enum",
+                "lookup",
+            ],
         ),
-        Kind::Boolean { .. } => ("boolean", &["format", "formats", "enum"]),
-        Kind::Date { .. } => ("date", &["format", "true_values", "false_values", "enum"]),
+        Kind::Boolean { .. } => ("boolean", &["format", "formats", "enum", "lookup"]),
+        Kind::Date { .. } => (
+            "date",
+            &["format", "true_values", "false_values", "enum", "lookup"],
+        ),
         Kind::DateTime { .. } => (
             "datetime",
-            &["format", "true_values", "false_values", "enum"],
+            &["format", "true_values", "false_values", "enum", "lookup"],
         ),
     };
     for key in foreign {
@@ -931,7 +951,7 @@ fn note_keys_of_other_types(table: &Table<'_>, kind: &Kind, notes: &mut Notes<'_
                 ("format", Kind::Date { .. } | Kind::DateTime { .. }) => {
                     mistake.under("write formats = [\"...\"]");
                 }
-                ("enum", _) => {
+                ("enum" | "lookup", _) => {
                     mistake.under("use pattern, or minimum and maximum");
                 }
                 _ => {}
@@ -1161,6 +1181,79 @@ fn values(table: &Table<'_>, kind: Option<&Kind>, notes: &mut Notes<'_>) -> Vec<
     texts.get_ref().iter().map(owned).collect()
 }
 
+/// `lookup = "countries.txt"` or `lookup = { list = "skus.csv", column = "sku" }`.
+fn lookup(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Arc<List>> {
+    let value = table.value("lookup")?;
+    let (name, column) = if value.get_ref().as_table().is_some() {
+        let place = format!("`lookup` of {}", table.place());
+        let lookup = table.table("lookup", place, &LOOKUP_KEYS, notes)?;
+        let name = lookup.need_text("list", "list = \"skus.csv\"", notes)?;
+        (name, lookup.text("column", notes))
+    } else {
+        (table.text("lookup", notes)?, None)
+    };
+    let ending = Path::new(name.get_ref()).extension();
+    let is_table = ending.is_some_and(|ending| ending == "csv");
+    match (&column, is_table) {
+        (None, true) => {
+            notes
+                .bad_value(&name.span(), "a table needs to be told which column")
+                .under(format!(
+                    "write lookup = {{ list = \"{}\", column = \"...\" }}",
+                    shown(name.get_ref())
+                ));
+            return None;
+        }
+        (Some(column), false) => {
+            notes
+                .bad_value(&column.span(), "only a table (*.csv) has columns")
+                .under("remove it");
+            return None;
+        }
+        (Some(_), true) | (None, false) => {}
+    }
+    let label = column.as_ref().map(|column| *column.get_ref());
+    let bad = match notes.lists().find(name.get_ref(), label) {
+        Ok(list) => return Some(list),
+        Err(bad) => bad,
+    };
+    let list = shown(name.get_ref());
+    match bad {
+        BadList::Absent(names) => {
+            let near = nearest(name.get_ref(), names.iter().map(String::as_str));
+            notes
+                .error(
+                    codes::POLICY_LIST,
+                    &name.span(),
+                    format!("there is no list \"{list}\""),
+                )
+                .under("lists are the *.txt and *.csv files of policies/lists")
+                .perhaps(near);
+        }
+        BadList::NoColumn(labels) => {
+            let (Some(column), labels) = (column, labels) else {
+                return None;
+            };
+            let near = nearest(column.get_ref(), labels.iter().map(String::as_str));
+            notes
+                .error(
+                    codes::POLICY_LIST,
+                    &column.span(),
+                    format!("{list} has no column \"{}\"", shown(column.get_ref())),
+                )
+                .perhaps(near);
+        }
+        BadList::Broken(why) => {
+            notes.error(
+                codes::POLICY_LIST,
+                &name.span(),
+                format!("the list \"{list}\" cannot be used: {why}"),
+            );
+        }
+    }
+    None
+}
+
 /// Values of `enum` that another rule of the column refuses.
 fn note_impossible_values(column: &Column, values: &[Spanned<String>], notes: &mut Notes<'_>) {
     for value in values {
@@ -1372,6 +1465,8 @@ fn warn_small_domain(column: &Column, span: Option<&Span>, notes: &mut Notes<'_>
         });
     let why = if !column.values.is_empty() {
         format!("it can have {} values", column.values.len())
+    } else if let Some(list) = column.lookup.as_ref().filter(|list| list.count() < 10_000) {
+        format!("it can have {} values", list.count())
     } else if matches!(column.kind, Kind::Boolean { .. }) {
         "it can have 2 values".to_owned()
     } else if let Some((low, high)) = narrow {

@@ -21,6 +21,7 @@ use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
     SameContent, SameName,
 };
+use crate::policy::lists::Lists;
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::policy::names;
 use crate::policy::text::{Family, Keys, Notes, Span, Table, nearest, network, note_repeats};
@@ -207,24 +208,29 @@ struct Test {
 }
 
 /// Compiles the text of one policy. `file` is its path: mistakes name it, and its stem is the
-/// partner's id. Warnings come with the policy.
+/// partner's id. `lists` are those that its columns may name. Warnings come with the policy.
 ///
 /// ```
+/// use sallyport::policy::{compile, lists::Lists};
 /// let text = r#"
 /// version = 1
 /// [partner]
 /// id = "acme"
 /// nmae = "ACME"
 /// "#;
-/// let mistakes = sallyport::policy::compile("acme.toml", text).unwrap_err();
+/// let mistakes = compile("acme.toml", text, &Lists::default()).unwrap_err();
 /// assert_eq!((mistakes[0].code, mistakes[0].line), ("policy.unknown-key", 5));
 /// assert!(mistakes[0].render().contains("did you mean `name`?"));
 /// ```
 ///
 /// # Errors
 /// Every mistake of the text, in its order, warnings among them; at least one is an error.
-pub fn compile(file: &str, text: &str) -> Result<(Policy, Vec<Mistake>), Vec<Mistake>> {
-    let mut notes = Notes::new(file, text, &FAMILY);
+pub fn compile(
+    file: &str,
+    text: &str,
+    lists: &Lists,
+) -> Result<(Policy, Vec<Mistake>), Vec<Mistake>> {
+    let mut notes = Notes::new(file, text, &FAMILY, lists);
     let tree = notes.parse();
     let policy = tree
         .as_ref()
@@ -246,7 +252,7 @@ pub fn compile(file: &str, text: &str) -> Result<(Policy, Vec<Mistake>), Vec<Mis
 pub fn fuzz_policy_text(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let lines = text.matches('\n').count() + 1;
-    let mistakes = match compile("policies/acme.toml", &text) {
+    let mistakes = match compile("policies/acme.toml", &text, &Lists::default()) {
         Ok((policy, warnings)) => {
             assert_eq!(policy.partner.as_str(), "acme");
             assert!(warnings.iter().all(|m| m.severity == Severity::Warning));
@@ -282,7 +288,7 @@ fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> 
         name: partner.name.unwrap_or_else(|| id.to_string()),
         partner: id,
         version: u32::try_from(version?.into_inner()).ok()?,
-        hash: sha256(text),
+        hash: sha256(text, feeds.as_deref().unwrap_or_default()),
         allow_from: partner.allow_from,
         inbox: access.inbox,
         help: partner.help,
@@ -297,8 +303,17 @@ fn policy(file: &str, text: &str, tree: &DeTable<'_>, notes: &mut Notes<'_>) -> 
     })
 }
 
-fn sha256(text: &str) -> [u8; 32] {
-    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+/// Of the text, and of the lists behind it where there are any.
+fn sha256(text: &str, feeds: &[Arc<Feed>]) -> [u8; 32] {
+    let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+    context.update(text.as_bytes());
+    let schemas = feeds
+        .iter()
+        .filter_map(|feed| feed.contract.schema.as_ref());
+    for list in schemas.flat_map(|schema| schema.columns.iter().filter_map(|c| c.lookup.as_ref())) {
+        context.update(&list.hash);
+    }
+    let digest = context.finish();
     let mut hash = [0; 32];
     hash.iter_mut()
         .zip(digest.as_ref())

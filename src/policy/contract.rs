@@ -4,9 +4,11 @@
 //! ordered and every name is unique. Inspection reads it and never asks policy text again.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use regex::Regex;
 
+use crate::policy::lists::List;
 use crate::policy::rules::RowRule;
 use crate::terms::columnar::Columnar;
 use crate::terms::ids::DomainName;
@@ -325,6 +327,8 @@ pub struct Column {
     pub values: Vec<String>,
     /// The same for look-up.
     pub values_set: BTreeSet<String>,
+    /// A list of the only values taken, kept in a file of its own.
+    pub lookup: Option<Arc<List>>,
     /// Lowest value, in the column's type.
     pub minimum: Option<Bound>,
     /// Highest value, in the column's type.

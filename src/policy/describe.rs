@@ -390,6 +390,9 @@ fn column_words(column: &Column) -> String {
     if !column.values.is_empty() {
         parts.push(format!("one of {}", column.values.join(" ")));
     }
+    if let Some(list) = &column.lookup {
+        parts.push(format!("in the list {}", list.title()));
+    }
     if let Some(pattern) = &column.pattern_text {
         parts.push(format!("the whole cell matches {pattern}"));
     }
@@ -455,9 +458,10 @@ fn kind_words(kind: &Kind) -> String {
 mod tests {
     use super::*;
     use crate::policy::compile;
+    use crate::policy::lists::Lists;
 
     fn described(file: &str, text: &str) -> String {
-        let (policy, _) = compile(file, text).unwrap();
+        let (policy, _) = compile(file, text, &Lists::default()).unwrap();
         policy.feeds.iter().map(|feed| describe(feed)).collect()
     }
 

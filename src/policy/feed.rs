@@ -22,7 +22,7 @@ pub struct Policy {
     pub name: String,
     /// The author's version number, recorded with every submission.
     pub version: u32,
-    /// SHA-256 of the policy text.
+    /// SHA-256 of the policy text and, in their order there, of the SHA-256 of each list it names.
     pub hash: [u8; 32],
     /// Networks logins may come from; empty: anywhere.
     pub allow_from: Vec<IpNet>,

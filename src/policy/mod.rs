@@ -10,6 +10,7 @@ pub mod contract;
 mod dates;
 mod describe;
 pub mod feed;
+pub mod lists;
 pub mod mistake;
 mod names;
 pub mod rules;

@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::policy::lists::Lists;
 use crate::policy::mistake::{Mistake, Severity, shown};
 use crate::terms::limits;
 
@@ -44,6 +45,8 @@ pub(crate) struct Notes<'t> {
     file: &'t str,
     text: &'t str,
     family: &'static Family,
+    /// The values of other files that the text names.
+    lists: &'t Lists,
     mistakes: Vec<Mistake>,
     hidden: Vec<Span>,
 }
@@ -66,14 +69,25 @@ const MISTAKES_MAX: usize = 500;
 // === impl Notes ===
 
 impl<'t> Notes<'t> {
-    pub(crate) fn new(file: &'t str, text: &'t str, family: &'static Family) -> Self {
+    pub(crate) fn new(
+        file: &'t str,
+        text: &'t str,
+        family: &'static Family,
+        lists: &'t Lists,
+    ) -> Self {
         Self {
             file,
             text,
             family,
+            lists,
             mistakes: Vec::new(),
             hidden: Vec::new(),
         }
+    }
+
+    /// The lists there are.
+    pub(crate) fn lists(&self) -> &'t Lists {
+        self.lists
     }
 
     /// The text as a tree; `None`, and the parser's mistakes noted, when it is not TOML.

@@ -55,6 +55,8 @@ pub enum Code {
     TypeError,
     /// A cell breaks a rule of its column.
     ConstraintError,
+    /// A cell is not in the list of its column.
+    ForeignKey,
     /// A value of a unique column repeats.
     UniqueError,
     /// NUL or another control character.
@@ -77,7 +79,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
@@ -101,6 +103,7 @@ impl Code {
         Self::MissingCell,
         Self::TypeError,
         Self::ConstraintError,
+        Self::ForeignKey,
         Self::UniqueError,
         Self::ControlCharacters,
         Self::RowConstraint,
@@ -138,6 +141,7 @@ impl Code {
             Self::MissingCell => "missing-cell",
             Self::TypeError => "type-error",
             Self::ConstraintError => "constraint-error",
+            Self::ForeignKey => "foreign-key",
             Self::UniqueError => "unique-error",
             Self::ControlCharacters => "control-characters",
             Self::RowConstraint => "row-constraint",
@@ -378,6 +382,15 @@ constraint-error - a cell breaks a rule of its column
     `max_length` and `format` of the column.
 "
             }
+            Self::ForeignKey => {
+                "\
+foreign-key - a cell is not in the list that its column is looked up in
+  Usual causes: a new customer, article or branch that the receiver does not
+    know yet; a typing error; zeros in front that a spreadsheet removed.
+  Wrong: SKU-0099 where no such article is known     Right: one that is
+  Policy: `lookup` of the column, and the list itself in policies/lists.
+"
+            }
             Self::UniqueError => {
                 "\
 unique-error - a value occurs twice in a column where each must be different
@@ -555,6 +568,12 @@ policy.key-template - the template of object keys is not safe
   so that a retry can never overwrite another object.
   Wrong: key = \"acme/{submission}/orders.csv\"
   Right: key = \"acme/orders/{submission}.csv\"
+",
+    POLICY_LIST = "policy.list": "\
+policy.list - a list that a column is looked up in cannot be used
+  Lists lie in policies/lists: *.txt with one value a line, or *.csv with labels
+  in the first line and `column` in the policy. Both are UTF-8 and not empty.
+  Wrong: lookup = \"countrys.txt\"     Right: lookup = \"countries.txt\"
 ",
     POLICY_LOOSE_MATCH = "policy.loose-match": "\
 policy.loose-match - the dot before the ending matches any character (a warning)

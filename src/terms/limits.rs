@@ -89,6 +89,10 @@ pub const SSH_SESSIONS_PER_PARTNER_MAX: usize = 10;
 
 /// Most of a policy file that is read, bytes: more than the compiler takes, so that it can say so.
 pub const POLICY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Largest lookup list, bytes. It is read whole at every look at the folder.
+pub const LIST_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// Most values of one: a value costs about 100 bytes of memory.
+pub const LIST_VALUES_MAX: usize = 1_000_000;
 /// Waits for a folder to be at rest before it is taken as it is.
 pub const RELOAD_SETTLE_ROUNDS_MAX: usize = 20;
 /// Longest account of one reload in the audit, bytes.

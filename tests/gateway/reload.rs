@@ -12,6 +12,11 @@ pub(crate) const TESTS: &[Test] = &[
         edited,
     ),
     (
+        "an edited list is in force without a restart, and shows in the policy's hash",
+        Needs::OpenSsh,
+        list_edited,
+    ),
+    (
         "a broken policy is refused with its place and the last good one stays",
         Needs::OpenSsh,
         broken,
@@ -45,6 +50,55 @@ fn edited() -> Verdict {
         .sftp(&put)?
         .expect_code(0)?
         .expect_stderr("ACCEPTED")?;
+    Ok(())
+}
+
+fn list_edited() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        let path = home.join("policies/acme.toml");
+        let text = fs::read_to_string(&path)?;
+        let listed = r#"enum = ["DE", "AT", "CH"]"#;
+        assert!(text.contains(listed), "{text}");
+        fs::write(path, text.replace(listed, r#"lookup = "countries.txt""#))?;
+        fs::create_dir(home.join("policies/lists"))?;
+        let countries = home.join("policies/lists/countries.txt");
+        Ok(fs::write(countries, "DE\nAT\nCH\n")?)
+    })?;
+    let uk = orders(2).replace("DE,", "UK,");
+    let file = gateway.local("orders_20261108.csv", uk)?;
+    let put = format!("put {} inbox/\n", file.display());
+    gateway
+        .sftp(&put)?
+        .expect_code(1)?
+        .expect_stderr("foreign-key")?
+        .expect_stderr("in the list countries.txt")?;
+    let list = gateway.home().join("policies/lists/countries.txt");
+    fs::write(&list, "DE\nAT\nCH\nUK\n")?;
+    gateway.wait_until("the new list", || {
+        let log = gateway.log();
+        Ok(log.contains("country.lookup countries.txt +1 -0 (widening)"))
+    })?;
+    gateway
+        .sftp(&put)?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED")?;
+    let listed = gateway.json(&["submission", "list"])?;
+    let listed = &listed["items"];
+    let hash = |at: usize| -> Result<String, crate::harness::Failed> {
+        let id = listed[at]["submission"].as_str().ok_or("no id")?;
+        let shown = gateway.json(&["submission", "show", id])?;
+        let hash = shown["policy_hash"].as_str();
+        Ok(hash.ok_or_else(|| format!("no hash: {shown}"))?.to_owned())
+    };
+    assert_ne!(hash(0)?, hash(1)?);
+    // A list that is gone is a mistake of the policy: the last good one stays in force.
+    fs::remove_file(&list)?;
+    gateway.wait_until("the refusal", || {
+        Ok(gateway.log().contains("there is no list"))
+    })?;
+    gateway
+        .sftp(&put.replace("inbox/", "inbox/orders_20261109.csv"))?
+        .expect_code(0)?;
     Ok(())
 }
 
