@@ -23,13 +23,15 @@ pub struct WrappingKey {
     key: LessSafeKey,
 }
 
-/// Which of a submission's two files an extent belongs to.
+/// Which of a submission's files an extent belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// The tokenized output.
     Out,
     /// The bytes as the partner sent them.
     Raw,
+    /// The rows that are left out of the output.
+    Rejects,
 }
 
 /// Sealed bytes that are not what they should be.
@@ -153,12 +155,16 @@ impl fmt::Debug for WrappingKey {
 // === impl Lane ===
 
 impl Lane {
+    /// Every lane.
+    pub const ALL: [Self; 3] = [Self::Out, Self::Raw, Self::Rejects];
+
     /// The byte that stands for the lane in what is authenticated and in file headers.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
             Self::Out => 2,
             Self::Raw => 1,
+            Self::Rejects => 3,
         }
     }
 }

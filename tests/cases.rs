@@ -81,6 +81,8 @@ struct Expect {
     /// The output, verbatim; or its SHA-256. One of them for accepted files, none for rejected.
     output: Option<String>,
     output_sha256: Option<String>,
+    /// The rows left out, verbatim; only where a verdict leaves some out.
+    rejects: Option<String>,
     /// All findings, in order of first appearance.
     #[serde(default)]
     finding: Vec<Wanted>,
@@ -483,6 +485,14 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
     if let Some(output) = &expect.output {
         let found = String::from_utf8_lossy(&got.output);
         differ(&mut faults, "output", &output.as_str(), &found.as_ref());
+    }
+    let rejects = String::from_utf8_lossy(&report.rejects);
+    if let Some(wanted) = &expect.rejects {
+        differ(&mut faults, "rejects", &wanted.as_str(), &&*rejects);
+    } else if expect.verdict != Verdict::Accepted && !rejects.is_empty() {
+        faults.push(format!(
+            "rows are kept of a file that is not accepted: {rejects}"
+        ));
     }
     if let Some(wanted) = &expect.output_sha256 {
         let found = HEXLOWER.encode(digest::digest(&digest::SHA256, &got.output).as_ref());

@@ -466,6 +466,41 @@ fn a_lookup_names_a_list_that_can_be_used() {
 }
 
 #[test]
+fn a_tolerance_is_exact_and_stands_beside_no_split() {
+    let bears = |line: &str, bad, rows| {
+        let text = BASE.replacen("[[feed]]\n", &format!("[[feed]]\n{line}\n"), 1);
+        let policy = compiled("acme.toml", &text);
+        policy.feeds[0].contract.tolerance.bears(bad, rows)
+    };
+    let share = "tolerance = { share = 0.000001 }";
+    assert!(bears(share, 1, 1_000_000) && !bears(share, 1, 999_999));
+    assert!(bears(share, 0, 0) && !bears(share, 2, 1_999_999));
+    let rows = "tolerance = { rows = 2 }";
+    assert!(bears(rows, 2, 2) && !bears(rows, 3, u64::MAX));
+    let both = "tolerance = { rows = 2, share = 1 }";
+    assert!(bears(both, 2, 2) && !bears(both, 3, 9));
+    assert!(bears("tolerance = { share = 1.0 }", u64::MAX, u64::MAX));
+    for nothing in [
+        "tolerance = { rows = 0, share = 0.0 }",
+        "tolerance = {}",
+        "",
+    ] {
+        assert!(!bears(nothing, 1, u64::MAX), "{nothing}");
+    }
+    let bad = "policy.bad-value";
+    for share in ["1.1", "2", "-0.1", "0.0000001", "1e-2", "inf", "1_0.0"] {
+        let line = format!("tolerance = {{ share = @@{share} }}");
+        check_in_feed(&line, bad, "at most six digits after the point");
+    }
+    check_in_feed("tolerance = { share = @@\"1\" }", "policy.wrong-type", "");
+    check_in_feed(
+        "on_finding = \"split\"\n@@tolerance = { rows = 1 }",
+        "policy.conflict",
+        "on_finding = \"reject\"",
+    );
+}
+
+#[test]
 fn an_outbox_is_a_folder_of_a_store() {
     let outbox = |value: &str, code, hint| {
         let to = format!("[access]\noutbox = {value}\n");
@@ -696,7 +731,6 @@ fn columns_at_fixed_places_say_where_they_stand() {
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
-    check_in_feed("on_finding = @@\"split\"", code, "");
     check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
     check_in_feed(
@@ -706,7 +740,6 @@ fn what_this_version_does_not_act_on_is_refused() {
     );
     check_in_feed("quiet_window = @@\"2d\"", "policy.bad-value", "1s to 1d");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");
-    check_in_feed("tolerance = { rows = @@3 }", code, "write 0");
     check_in_feed("output = { format = @@\"parquet\" }", code, "");
     check(
         "[feed.control]",

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::admin::quarantine::Ruling;
+use crate::admin::quarantine::{RejectsQuery, Ruling};
 use crate::authority::Authority;
 use crate::authority::signing::{AUDIT_NAMESPACE, ReceiptKey};
 use crate::intake::Intake;
@@ -72,6 +72,8 @@ pub struct Facts {
 /// Who asks: a Unix user, as the kernel names the other end of the socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    /// The user's number.
+    pub uid: u32,
     /// The user's name, or `uid 1000` where it has none.
     pub name: String,
 }
@@ -98,6 +100,9 @@ pub enum Request {
         /// The partners asked about.
         partners: Vec<String>,
     },
+    /// The rows left out of an accepted file, in pieces.
+    #[serde(rename = "quarantine.get")]
+    QuarantineGet(RejectsQuery),
     /// Refuses a held file.
     #[serde(rename = "quarantine.reject")]
     QuarantineReject(Ruling),
@@ -268,6 +273,8 @@ pub struct SubmissionView {
     pub known_as: Option<String>,
     /// A newer accepted submission took its place in the listing.
     pub replaced: bool,
+    /// Bytes of the rows left out of it, while `quarantine get` has them.
+    pub rejects_bytes: Option<u64>,
     /// The partner took it out of the listing.
     pub hidden: bool,
     /// What the person said who decided about it while it was held.
@@ -455,6 +462,9 @@ impl Admin {
             Request::PartnerFacts { partners } => {
                 value(partner_facts(&self.ledger, &partners, now).await?)
             }
+            Request::QuarantineGet(query) => {
+                value(quarantine::get(&self.ledger, &self.intake, caller, &query).await?)
+            }
             Request::QuarantineReject(ruling) => {
                 value(quarantine::reject(&self.ledger, &self.intake, caller, &ruling).await?)
             }
@@ -499,6 +509,7 @@ impl Caller {
     pub fn of_uid(uid: u32) -> Self {
         let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         Self {
+            uid,
             name: user_name(uid, &passwd),
         }
     }
@@ -888,6 +899,7 @@ pub fn view(row: &Row) -> SubmissionView {
             .map(|base| format!("/receipts/{base}.txt")),
         known_as: row.known_as.map(|id| id.to_string()),
         replaced: row.replaced,
+        rejects_bytes: row.left_out,
         hidden: row.hidden,
         decision: row.decision.clone(),
     }

@@ -1,5 +1,6 @@
 //! Held files: the word of the person who decides.
 
+use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -8,6 +9,7 @@ use crate::intake::Intake;
 use crate::intake::quarantine::DecideFault;
 use crate::ledger::Ledger;
 use crate::ledger::submissions::{Decision, Document, Row, State};
+use crate::terms::limits;
 
 /// What `quarantine.release` and `quarantine.reject` need.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +51,78 @@ pub struct ReleaseView {
     pub findings: Vec<String>,
     /// Nothing was changed.
     pub dry_run: bool,
+}
+
+/// What `quarantine.get` needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RejectsQuery {
+    /// A whole id or the end of one.
+    pub id: String,
+    /// Why; recorded.
+    pub reason: String,
+    /// The first byte wanted.
+    pub offset: u64,
+}
+
+/// A piece of the rows left out of a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectsView {
+    /// `sub_` and 26 characters.
+    pub submission: String,
+    /// Bytes of all pieces.
+    pub total: u64,
+    /// NDJSON from the offset asked for, base64; empty behind the end.
+    pub piece: String,
+}
+
+/// The rows left out of an accepted file, as they came: they may hold anything that the file held. Only
+/// for the superuser and the gateway's own user; every piece that leaves is in the audit.
+///
+/// # Errors
+/// [`AdminFault`]: somebody else asks, no reason, nothing kept, or the gateway's.
+pub async fn get(
+    ledger: &Ledger,
+    intake: &Intake,
+    caller: &Caller,
+    query: &RejectsQuery,
+) -> Result<RejectsView, AdminFault> {
+    let own = rustix::process::geteuid().as_raw();
+    if caller.uid != 0 && caller.uid != own {
+        let message = format!("{} may not read what partners sent", caller.name);
+        return Err(AdminFault::new(4, "quarantine.not-allowed", message)
+            .hint("ask root, or run it as the gateway's own user"));
+    }
+    let reason = query.reason.trim();
+    if reason.is_empty() {
+        let message = "reading what a partner sent needs a reason; it is recorded";
+        return Err(AdminFault::new(2, "quarantine.no-reason", message)
+            .hint("--reason \"ACME asks which rows, ticket 5513\""));
+    }
+    let row = find_one(ledger, &query.id).await?;
+    let ours = |fault: &DecideFault| told(&row, fault);
+    let piece = intake
+        .read_rejects(row.id, query.offset, limits::REJECTS_PIECE_BYTES)
+        .await
+        .map_err(|fault| ours(&fault))?;
+    let Some(piece) = piece else {
+        let message = format!("nothing is kept of rows left out of {}", row.id.short());
+        return Err(AdminFault::new(3, "quarantine.no-rejects", message)
+            .hint("`sallyport submission show` says whether rows were left out; they are kept for quarantine_ttl"));
+    };
+    if !piece.bytes.is_empty() {
+        let count = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
+        let end = query.offset.saturating_add(count);
+        let bytes = query.offset..end;
+        ledger
+            .rejects_read(row.id, caller.name.clone(), bytes, reason)
+            .await?;
+    }
+    Ok(RejectsView {
+        submission: row.id.to_string(),
+        total: piece.total,
+        piece: BASE64.encode(&piece.bytes),
+    })
 }
 
 /// One held file with its receipt.

@@ -613,7 +613,7 @@ mod tests {
     use super::*;
     use crate::authority::partner_keys::FolderFile;
     use crate::policy::contract::{
-        Bom, Compression, Contract, Encoding, Format, OnFinding, OutputFormat,
+        Bom, Compression, Contract, Encoding, Format, OnFinding, OutputFormat, Tolerance,
     };
     use crate::policy::feed::{Completeness, Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
@@ -670,6 +670,7 @@ mod tests {
                 schema: None,
                 trailer: None,
                 on_finding: OnFinding::Reject,
+                tolerance: Tolerance::NONE,
             }),
             tests: Vec::new(),
         })

@@ -54,7 +54,7 @@ pub struct Check {
     /// The feed; default: the first whose pattern fits the name
     #[arg(long, value_name = "ID")]
     pub feed: Option<String>,
-    /// Write what would be delivered here, tokenized with throw-away keys
+    /// Write what would be delivered here, tokenized with throw-away keys, and rows left out beside it
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
@@ -105,7 +105,8 @@ fn check(context: &mut Context, arguments: &Check) -> Result<Exit, Failure> {
             Some(folder) => check_into(context, path, &name, feed, folder)?,
             None => {
                 let input = open(path)?;
-                inspect(context, input, &name, feed, &mut std::io::sink())
+                let mut nowhere = (std::io::sink(), std::io::sink());
+                inspect(context, input, &name, feed, &mut nowhere.0, &mut nowhere.1)
                     .map_err(|failure| of_path(failure, path))?
             }
         };
@@ -220,13 +221,20 @@ fn check_into(
     folder: &Path,
 ) -> Result<Checked, Failure> {
     let target = folder.join(name.replace(['/', '\\', '\0'], "_"));
-    if std::fs::symlink_metadata(&target).is_ok() {
-        return Err(taken(&target));
+    let mut beside = target.clone().into_os_string();
+    beside.push(".rejects.ndjson");
+    let beside = PathBuf::from(beside);
+    for path in [&target, &beside] {
+        if std::fs::symlink_metadata(path).is_ok() {
+            return Err(taken(path));
+        }
     }
     let input = open(path)?;
     let named = |failure| of_path(failure, path);
     if context.global.dry_run {
-        let checked = inspect(context, input, name, feed, &mut std::io::sink()).map_err(named)?;
+        let mut nowhere = (std::io::sink(), std::io::sink());
+        let checked =
+            inspect(context, input, name, feed, &mut nowhere.0, &mut nowhere.1).map_err(named)?;
         if checked.report.verdict == Verdict::Accepted {
             context
                 .console
@@ -237,16 +245,24 @@ fn check_into(
     let as_failure = |error: std::io::Error| Failure::file("write to", folder, &error);
     std::fs::create_dir_all(folder).map_err(as_failure)?;
     let mut out = tempfile::NamedTempFile::new_in(folder).map_err(as_failure)?;
-    let checked = inspect(context, input, name, feed, &mut out).map_err(named)?;
+    let mut rejects = tempfile::NamedTempFile::new_in(folder).map_err(as_failure)?;
+    let checked = inspect(context, input, name, feed, &mut out, &mut rejects).map_err(named)?;
     if checked.report.verdict == Verdict::Accepted {
-        out.persist_noclobber(&target).map_err(|error| {
-            if error.error.kind() == std::io::ErrorKind::AlreadyExists {
-                taken(&target)
-            } else {
-                as_failure(error.error)
-            }
-        })?;
-        context.console.say(&format!("wrote {}", target.display()));
+        let left_some_out = rejects
+            .as_file()
+            .metadata()
+            .is_ok_and(|file| file.len() > 0);
+        let both = [(out, &target, true), (rejects, &beside, left_some_out)];
+        for (file, path, _) in both.into_iter().filter(|(_, _, is_wanted)| *is_wanted) {
+            file.persist_noclobber(path).map_err(|error| {
+                if error.error.kind() == std::io::ErrorKind::AlreadyExists {
+                    taken(path)
+                } else {
+                    as_failure(error.error)
+                }
+            })?;
+            context.console.say(&format!("wrote {}", path.display()));
+        }
     }
     Ok(checked)
 }
@@ -260,7 +276,7 @@ fn taken(target: &Path) -> Failure {
 }
 
 /// Runs the gateway's inspection over a file, with throw-away keys; the tokenized output goes to
-/// `out`, sealed by nothing.
+/// `out`, the rows left out of it to `rejects`, sealed by nothing.
 ///
 /// # Errors
 /// The file cannot be read, the output not written.
@@ -270,6 +286,7 @@ pub fn inspect(
     name: &str,
     feed: Option<Arc<Feed>>,
     out: &mut dyn Write,
+    rejects: &mut dyn Write,
 ) -> Result<Checked, Failure> {
     let Some(feed) = feed else {
         let mut report = Report::default();
@@ -324,8 +341,7 @@ pub fn inspect(
         if columnar.is_some() {
             whole.extend_from_slice(piece);
         }
-        out.write_all(&made)?;
-        made.clear();
+        put(&mut line, &mut made, out, rejects)?;
     }
     // What is something else by its first bytes is not decoded.
     if let Some(shape) = columnar.filter(|_| line.fatal().is_none()) {
@@ -333,8 +349,7 @@ pub fn inspect(
         let sheet = shape.sheet.as_deref();
         let result = decode_apart(shape.format, sheet, &whole, &mut |found| {
             let flow = line.decoded(&found, &mut made);
-            written = out.write_all(&made);
-            made.clear();
+            written = put(&mut line, &mut made, out, rejects);
             if written.is_ok() { flow } else { Flow::Stop }
         });
         written?;
@@ -346,6 +361,8 @@ pub fn inspect(
     }
     let mut report = line.finish(&mut made);
     out.write_all(&made)?;
+    rejects.write_all(&report.rejects)?;
+    report.rejects.clear();
     if bytes > feed.bytes_max {
         let sample = Sample {
             detail: format!("{bytes} bytes; the feed takes {}", feed.bytes_max),
@@ -361,6 +378,21 @@ pub fn inspect(
         digest: hasher.map(Hasher::finish),
         report,
     })
+}
+
+/// Passes on what inspection has made.
+fn put(
+    line: &mut Line,
+    made: &mut Vec<u8>,
+    out: &mut dyn Write,
+    rejects: &mut dyn Write,
+) -> std::io::Result<()> {
+    out.write_all(made)?;
+    made.clear();
+    line.take_rejects(made);
+    rejects.write_all(made)?;
+    made.clear();
+    Ok(())
 }
 
 /// The verdict for people.

@@ -350,7 +350,14 @@ fn run_test(
         .unwrap_or_default();
     let name = test.name.clone().unwrap_or(own);
     let takes = feed.pattern.is_match(&name).then(|| Arc::clone(feed));
-    let checked = inspect(context, input, &name, takes, &mut std::io::sink())?;
+    let checked = inspect(
+        context,
+        input,
+        &name,
+        takes,
+        &mut std::io::sink(),
+        &mut std::io::sink(),
+    )?;
     outcome.codes = codes_of(&checked.report);
     let verdict = checked.report.verdict;
     verdict.as_str().clone_into(&mut outcome.found);

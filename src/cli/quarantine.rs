@@ -1,9 +1,14 @@
-//! `quarantine list|show|release|reject`: files that wait for a person.
+//! `quarantine list|show|get|release|reject`: files that wait for a person, and rows left out of others.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use crate::admin::quarantine::{HeldView, ReleaseView, Ruling};
+use crate::admin::quarantine::{HeldView, RejectsQuery, RejectsView, ReleaseView, Ruling};
 use crate::admin::{self, Request, SubmissionList, SubmissionQuery};
 use crate::cli::console::{Paint, Table, grouped};
 use crate::cli::context::Context;
@@ -18,6 +23,8 @@ pub enum Command {
     List(List),
     /// One held file, and what was found in it
     Show(Show),
+    /// Fetch the rows that were left out of an accepted file, as they came
+    Get(Get),
     /// Forward a held file; rows with a fault are left out
     Release(Release),
     /// Refuse a held file and destroy its bytes
@@ -53,6 +60,24 @@ pub struct Show {
     pub offline: bool,
 }
 
+/// `quarantine get ID`
+///
+/// Writes NDJSON: the columns, then a line for each row with its number, its line, why it was left out
+/// and what it was. It may hold anything that the partner sent: the file gets mode 0600, only root and
+/// the gateway's own user may ask, and the reason is recorded.
+#[derive(Args, Debug, Default)]
+#[command(
+    before_help = "Examples:\n  sallyport quarantine get K2V7QX40 --out rejects.ndjson --reason \"ACME asks which rows, ticket 5513\""
+)]
+pub struct Get {
+    /// The accepted file's id, or any unique end of it
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Where to; nothing is replaced
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 /// `quarantine release ID`
 #[derive(Args, Debug, Default)]
 #[command(
@@ -86,6 +111,7 @@ pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::List(arguments) => list(context, arguments),
         Command::Show(arguments) => show(context, arguments),
+        Command::Get(arguments) => get(context, arguments),
         Command::Release(arguments) => release(context, arguments),
         Command::Reject(arguments) => reject(context, arguments),
     }
@@ -316,6 +342,62 @@ fn reject(context: &mut Context, arguments: &Reject) -> Result<Exit, Failure> {
             .json(&json!({ "rejected": arguments.id, "dry_run": is_dry }))?;
     } else {
         context.console.line(&done)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn get(context: &mut Context, arguments: &Get) -> Result<Exit, Failure> {
+    let out = &arguments.out;
+    let failed = |error: std::io::Error| Failure::file("write to", out, &error);
+    if std::fs::symlink_metadata(out).is_ok() {
+        return Err(Failure::conflict(
+            "quarantine.exists",
+            format!("{} exists already", out.display()),
+        )
+        .hint("nothing is replaced; give another --out FILE"));
+    }
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        Some(_) | None => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".sallyport-")
+        .permissions(std::fs::Permissions::from_mode(0o600))
+        .tempfile_in(folder)
+        .map_err(failed)?;
+    let mut query = RejectsQuery {
+        id: arguments.id.clone(),
+        reason: context.global.reason.clone().unwrap_or_default(),
+        offset: 0,
+    };
+    let mut rows: u64 = 0;
+    loop {
+        let answer = context.ask(&Request::QuarantineGet(query.clone()))?;
+        let view: RejectsView = serde_json::from_value(answer)?;
+        let piece = BASE64.decode(view.piece.as_bytes()).map_err(|fault| {
+            Failure::new(Exit::Internal, "quarantine.answer", fault.to_string())
+        })?;
+        let lines = memchr::memchr_iter(b'\n', &piece).count();
+        rows = rows.saturating_add(u64::try_from(lines).unwrap_or(0));
+        file.write_all(&piece).map_err(failed)?;
+        let taken = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+        query.offset = query.offset.saturating_add(taken);
+        if piece.is_empty() || query.offset >= view.total {
+            break;
+        }
+    }
+    file.as_file().sync_all().map_err(failed)?;
+    file.persist_noclobber(out)
+        .map_err(|error| failed(error.error))?;
+    // The first line names the columns.
+    let rows = rows.saturating_sub(1);
+    if context.global.json {
+        context.console.json(&json!({
+            "submission": arguments.id, "file": out, "rows": rows, "bytes": query.offset,
+        }))?;
+    } else {
+        let line = format!("wrote {}: {}", out.display(), counted_rows(rows));
+        context.console.line(&line)?;
     }
     Ok(Exit::Done)
 }

@@ -295,6 +295,14 @@ fn timeline(row: &SubmissionView) -> Vec<(String, Paint)> {
                     None => format!("told the client after {waited}"),
                 };
                 lines.push((step(at, "accepted", &detail), Paint::Green));
+                if let Some(bytes) = row.rejects_bytes {
+                    let detail = format!(
+                        "rows in {} B, kept: sallyport quarantine get {} --out FILE --reason ...",
+                        grouped(bytes),
+                        row.short
+                    );
+                    lines.push((step(at, "left out", &detail), Paint::Yellow));
+                }
             }
             Some("held") => {
                 lines.push((step(at, "held", &row.codes.join(" ")), Paint::Yellow));

@@ -991,14 +991,13 @@ fn ending(lane: Lane) -> &'static str {
     match lane {
         Lane::Out => "out",
         Lane::Raw => "raw",
+        Lane::Rejects => "rejects",
     }
 }
 
 fn lane_of(name: &str) -> Option<(SubmissionId, Lane)> {
     let (id, rest) = name.rsplit_once('.')?;
-    let lane = [Lane::Out, Lane::Raw]
-        .into_iter()
-        .find(|lane| ending(*lane) == rest)?;
+    let lane = Lane::ALL.into_iter().find(|lane| ending(*lane) == rest)?;
     Some((SubmissionId::parse(id).ok()?, lane))
 }
 

@@ -594,7 +594,7 @@ fn is_number(text: &str) -> bool {
 }
 
 /// Text in quotes; only what must be is escaped.
-fn json_string(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     // All of it is looked at, without an early end: that is many bytes at a time.
     let is_special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';

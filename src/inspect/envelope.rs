@@ -111,7 +111,7 @@ impl Envelope {
             output: contract.output,
             bom: contract.bom,
             trailer: contract.trailer.clone(),
-            on_finding: contract.on_finding,
+            leaves_out: contract.leaves_out(),
         };
         if let Format::Columnar(shape) = &contract.format {
             return Ok(Self::Columnar(Box::new(Whole {

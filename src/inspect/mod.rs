@@ -23,6 +23,7 @@ mod magic;
 mod mojibake;
 mod pages;
 mod records;
+mod rejects;
 pub mod report;
 mod rows;
 mod scan;
@@ -42,7 +43,7 @@ use std::sync::Arc;
 use crate::decode::{DecodeFault, Decoded, Flow};
 use crate::inspect::envelope::Envelope;
 use crate::inspect::report::{Finding, Refused, Report};
-use crate::policy::contract::{Contract, OnFinding};
+use crate::policy::contract::{Contract, OnFinding, Tolerance};
 use crate::terms::verdict::Verdict;
 use crate::tokens::{TokenFault, TokenKeys};
 
@@ -54,6 +55,7 @@ pub struct Line {
     report: Report,
     fatal: Option<Refused>,
     on_finding: OnFinding,
+    tolerance: Tolerance,
 }
 
 // === impl Line ===
@@ -80,12 +82,13 @@ impl Line {
             },
             fatal: None,
             on_finding: contract.on_finding,
+            tolerance: contract.tolerance,
         })
     }
 
     /// Takes the next bytes as sent, appends tokenized output to `out`. The output is whole only
     /// when the verdict is *accepted*: it stops before the first row with a fault, or goes on without
-    /// it where a person has released the file.
+    /// it where such rows are left out.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         if self.fatal.is_none() {
             let result = self.envelope.push(input, &mut self.report, out);
@@ -118,12 +121,18 @@ impl Line {
         self.report.findings.get(self.fatal?.0)
     }
 
-    /// The last byte has been pushed.
+    /// Appends the rows left out since the last time, as [`rejects`] writes them; whole, like the output,
+    /// only when the verdict is *accepted*.
+    pub fn take_rejects(&mut self, into: &mut Vec<u8>) {
+        into.append(&mut self.report.rejects);
+    }
+
+    /// The last byte has been pushed. Rows left out that were not taken are in [`Report::rejects`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Report {
         if self.fatal.is_none() {
             self.envelope.finish(&mut self.report, out);
         }
-        self.report.judge(self.on_finding);
+        self.report.judge(self.on_finding, self.tolerance);
         if self.report.verdict == Verdict::Accepted {
             let tokens = self.envelope.tokens();
             self.report.tokens = tokens

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::policy::contract::OnFinding;
+use crate::policy::contract::{OnFinding, Tolerance};
 use crate::terms::codes::Code;
 use crate::terms::limits;
 use crate::terms::verdict::Verdict;
@@ -31,6 +31,8 @@ pub struct Report {
     pub(crate) row_errors: u64,
     /// Errors that a person decides about, whatever other errors would do.
     pub(crate) hold_errors: u64,
+    /// Rows that were left out of the output, not yet taken by whoever keeps them.
+    pub rejects: Vec<u8>,
     /// Samples of all findings.
     pub(crate) samples: usize,
     /// The file has neither lines nor places in bytes, only rows.
@@ -120,7 +122,7 @@ impl Report {
     }
 
     /// What these findings come to under a contract.
-    pub(crate) fn judge(&mut self, on_finding: OnFinding) {
+    pub(crate) fn judge(&mut self, on_finding: OnFinding, tolerance: Tolerance) {
         let errors = self.errors_total();
         let of_rows = self.row_errors.saturating_add(self.hold_errors);
         let of_totals: u64 = self
@@ -135,19 +137,26 @@ impl Report {
         } else {
             Verdict::Accepted
         };
+        let only_rows = errors == of_rows && has_good;
         self.verdict = if errors == 0 {
             Verdict::Accepted
         } else if errors == self.hold_errors {
             Verdict::Held
+        } else if only_rows && tolerance.bears(self.rows_with_errors, self.rows) {
+            good
         } else {
             match on_finding {
                 OnFinding::Hold => Verdict::Held,
+                OnFinding::Split if only_rows => good,
                 OnFinding::Released if errors == of_rows.saturating_add(of_totals) && has_good => {
                     good
                 }
-                OnFinding::Released | OnFinding::Reject => Verdict::Rejected,
+                OnFinding::Released | OnFinding::Reject | OnFinding::Split => Verdict::Rejected,
             }
         };
+        if self.verdict != Verdict::Accepted {
+            self.rejects.clear();
+        }
     }
 
     /// Counts one fault under its code and column, keeping it as a sample while there is room.

@@ -17,7 +17,8 @@ use crate::inspect::charset::Width;
 use crate::inspect::encode::{Member, Output, Rewrite, TokenColumn, Writer};
 use crate::inspect::mojibake;
 use crate::inspect::records::{Cell, Form, Index, Mark, MarkKind, Record};
-use crate::inspect::report::{Refused, Report, Sample};
+use crate::inspect::rejects::{self, Content};
+use crate::inspect::report::{Finding, Refused, Report, Sample};
 use crate::inspect::scan;
 use crate::inspect::schema::{Layout, Place};
 use crate::inspect::show::{self, Sight};
@@ -50,6 +51,8 @@ pub(crate) struct Rows {
     is_clean: bool,
     /// Rows with a fault are left out, and the others written.
     leaves_out: bool,
+    /// Nothing has been left out yet: what is kept of it has no columns.
+    owes_columns: bool,
     batch: Batch,
 }
 
@@ -296,6 +299,7 @@ impl Rows {
             },
             is_clean: true,
             leaves_out,
+            owes_columns: true,
         }
     }
 
@@ -622,10 +626,8 @@ impl Rows {
         row: u64,
         number: usize,
         report: &mut Report,
-    ) {
-        let Some(rule) = self.rules.get(number) else {
-            return;
-        };
+    ) -> Option<usize> {
+        let rule = self.rules.get(number)?;
         let make = || {
             let cells = text.index.cells(record);
             let shown = rule.places.iter().map(|(_, at)| {
@@ -648,7 +650,7 @@ impl Rows {
             (None, sample)
         };
         let rule = format!("{}: {}", rule.rule.name, rule.rule.text);
-        report.note(Code::RowConstraint, None, &rule, make);
+        Some(report.note(Code::RowConstraint, None, &rule, make))
     }
 
     /// Brings near what the next rows will look up.
@@ -758,27 +760,62 @@ impl Rows {
         }
     }
 
-    /// Adds the batch's faults to the report, in the file's order.
+    /// Adds the batch's faults to the report, in the file's order, and keeps the rows left out.
     fn tell(&mut self, text: Text<'_>, records: &[Record], report: &mut Report) {
         let faults = std::mem::take(&mut self.batch.faults);
-        let mut last_bad = None;
-        for fault in &faults {
-            if let Some(record) = records.get(fault.row) {
+        let mut reasons = Vec::new();
+        for of_row in faults.chunk_by(|one, next| one.row == next.row) {
+            reasons.clear();
+            for fault in of_row {
                 let row = report.rows + u64::try_from(fault.row).unwrap_or(0) + 1;
-                self.tell_one(text, record, row, *fault, report);
+                let told = records
+                    .get(fault.row)
+                    .and_then(|record| self.tell_one(text, record, row, *fault, report));
+                match self.weight(text, records, fault) {
+                    Weight::Warns => continue,
+                    Weight::Holds => report.hold_errors += 1,
+                    Weight::Counts => report.row_errors += 1,
+                }
+                reasons.push(told);
             }
-            match self.weight(text, records, fault) {
-                Weight::Warns => {}
-                Weight::Holds => report.hold_errors += 1,
-                Weight::Counts => report.row_errors += 1,
-            }
-            if is_error(&self.columns, fault) && last_bad != Some(fault.row) {
-                last_bad = Some(fault.row);
+            if let (Some(first), false) = (of_row.first(), reasons.is_empty()) {
                 report.rows_with_errors += 1;
+                if let Some(record) = records.get(first.row).filter(|_| self.leaves_out) {
+                    let row = report.rows + u64::try_from(first.row).unwrap_or(0) + 1;
+                    self.keep(text, record, row, &reasons, report);
+                }
             }
         }
         self.batch.faults = faults;
         report.rows += u64::try_from(records.len()).unwrap_or(0);
+    }
+
+    /// Keeps a row that is left out.
+    fn keep(
+        &mut self,
+        text: Text<'_>,
+        record: &Record,
+        row: u64,
+        reasons: &[Option<usize>],
+        report: &mut Report,
+    ) {
+        let mut rejects = std::mem::take(&mut report.rejects);
+        if std::mem::take(&mut self.owes_columns) {
+            let names = self.columns.iter().map(|column| column.name.as_str());
+            rejects::columns(names, &mut rejects);
+        }
+        let reasons: Vec<&Finding> = reasons
+            .iter()
+            .filter_map(|at| report.findings.get((*at)?))
+            .collect();
+        let (line, content) = if report.has_no_places {
+            (None, Content::Cells(text.buffer, text.index, record))
+        } else {
+            let own = text.buffer.get(record.span()).unwrap_or_default();
+            (Some(record.line), Content::Record(own))
+        };
+        rejects::row(row, line, &reasons, &content, &mut rejects);
+        report.rejects = rejects;
     }
 
     /// What one fault means for the file.
@@ -807,7 +844,7 @@ impl Rows {
         row: u64,
         fault: Fault,
         report: &mut Report,
-    ) {
+    ) -> Option<usize> {
         let cells = text.index.cells(record);
         let whole = |detail: String| Sample {
             line: Some(record.line),
@@ -817,21 +854,19 @@ impl Rows {
             detail,
         };
         let expected = self.columns.len();
-        match fault.what {
+        Some(match fault.what {
             What::Blank => {
                 let make = || (None, whole("a line without cells".to_owned()));
-                report.note(Code::BlankRow, None, "no blank lines", make);
+                report.note(Code::BlankRow, None, "no blank lines", make)
             }
             What::Mixed => {
                 let make = || {
                     let detail = "ends unlike the lines before it".to_owned();
                     (None, whole(detail))
                 };
-                report.note(Code::MixedNewlines, None, "one kind of line end", make);
+                report.note(Code::MixedNewlines, None, "one kind of line end", make)
             }
-            What::Garbled(place) => {
-                self.tell_garbled(text, record, row, (fault.at, place), report);
-            }
+            What::Garbled(place) => self.tell_garbled(text, record, row, (fault.at, place), report),
             What::Ragged => {
                 let found = cells.len();
                 let code = if found < expected {
@@ -844,7 +879,7 @@ impl Rows {
                     let (detail, hint) = self.ragged(found);
                     (Some(hint), whole(detail))
                 };
-                report.note(code, None, &rule, make);
+                report.note(code, None, &rule, make)
             }
             What::KeyNull(key) => {
                 let name = self.keys.get(key).and_then(|key| self.name(key.at));
@@ -852,18 +887,16 @@ impl Rows {
                     let detail = format!("{} is empty", show::name(name.unwrap_or_default()));
                     (None, whole(detail))
                 };
-                report.note(Code::PrimaryKey, None, self.key_rule(), make);
+                report.note(Code::PrimaryKey, None, self.key_rule(), make)
             }
-            What::Rule(number) => self.tell_rule(text, record, row, number, report),
+            What::Rule(number) => self.tell_rule(text, record, row, number, report)?,
             What::KeyRepeat(first) => {
                 let counts_rows = report.has_no_places;
                 let make = || (None, whole(seen_in(first, counts_rows)));
-                report.note(Code::PrimaryKey, None, self.key_rule(), make);
+                report.note(Code::PrimaryKey, None, self.key_rule(), make)
             }
             What::Mark(number) => {
-                let Some(mark) = text.index.marks(record).get(number) else {
-                    return;
-                };
+                let mark = text.index.marks(record).get(number)?;
                 let is_regular = cells.len() == expected;
                 let column = self.columns.get(fault.at).filter(|_| is_regular);
                 if mark.kind == MarkKind::JsonKind
@@ -878,17 +911,14 @@ impl Rows {
                     *mark,
                     column.map(|column| (column.name.as_str(), column.sight)),
                     report,
-                );
+                )
             }
             What::Cell(cell_fault) => {
-                if let (Some(column), Some(cell)) =
-                    (self.columns.get(fault.at), cells.get(fault.at))
-                {
-                    let at = CellAt { text, record, row };
-                    self.tell_cell(at, column, *cell, cell_fault, report);
-                }
+                let (column, cell) = (self.columns.get(fault.at)?, cells.get(fault.at)?);
+                let at = CellAt { text, record, row };
+                self.tell_cell(at, column, *cell, cell_fault, report)?
             }
-        }
+        })
     }
 
     /// A JSON value of a kind the column cannot have.
@@ -899,8 +929,8 @@ impl Rows {
         mark: Mark,
         column: &FileColumn,
         report: &mut Report,
-    ) {
-        let Some(check) = &column.check else { return };
+    ) -> Option<usize> {
+        let check = column.check.as_ref()?;
         let make = || {
             let found = match text.buffer.as_bytes().get(mark.at()) {
                 Some(b'{') => "an object",
@@ -920,7 +950,7 @@ impl Rows {
             (None, sample)
         };
         let rule = check.rule(Broken::Type);
-        report.note(Code::TypeError, Some(&column.name), &rule, make);
+        Some(report.note(Code::TypeError, Some(&column.name), &rule, make))
     }
 
     fn tell_garbled(
@@ -930,7 +960,7 @@ impl Rows {
         row: u64,
         (at, place): (usize, usize),
         report: &mut Report,
-    ) {
+    ) -> usize {
         let cells = text.index.cells(record);
         let is_regular = cells.len() == self.columns.len();
         // Columns that only the file knows are told together: there may be thousands.
@@ -954,7 +984,7 @@ impl Rows {
             )
         };
         let (name, rule) = (column.map(|column| column.name.as_str()), "readable text");
-        report.note(Code::SuspectMojibake, name, rule, make);
+        report.note(Code::SuspectMojibake, name, rule, make)
     }
 
     fn tell_cell(
@@ -964,11 +994,11 @@ impl Rows {
         cell: Cell,
         fault: CellFault,
         report: &mut Report,
-    ) {
+    ) -> Option<usize> {
         let check = column.check.as_ref();
         let (code, rule) = match fault {
             CellFault::Broken(broken) => {
-                let Some(check) = check else { return };
+                let check = check?;
                 (Check::code(broken), check.rule(broken))
             }
             CellFault::Formula => (Code::FormulaInjection, "no formulas in text".to_owned()),
@@ -1025,7 +1055,7 @@ impl Rows {
         };
         // Columns that only the file knows are told together: there may be thousands.
         let name = check.map(|_| column.name.as_str());
-        report.note_as(is_warning, code, name, &rule, make);
+        Some(report.note_as(is_warning, code, name, &rule, make))
     }
 
     fn ragged(&self, found: usize) -> (String, String) {

@@ -27,8 +27,7 @@ use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
 use crate::policy::contract::{
-    Bom, Dialect, FixedShape, Header, JsonShape, Kind, Newline, OnFinding, OutputFormat, Schema,
-    Trailer,
+    Bom, Dialect, FixedShape, Header, JsonShape, Kind, Newline, OutputFormat, Schema, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::limits;
@@ -75,8 +74,8 @@ pub(crate) struct TableRules {
     pub(crate) bom: Bom,
     /// The trailer.
     pub(crate) trailer: Option<Trailer>,
-    /// What a finding does.
-    pub(crate) on_finding: OnFinding,
+    /// Rows with a fault are left out, and the others written.
+    pub(crate) leaves_out: bool,
 }
 
 /// How a file of rows is written.
@@ -190,7 +189,7 @@ impl Table {
             output,
             bom,
             trailer,
-            on_finding,
+            leaves_out,
         } = rules;
         let bounds = Bounds {
             cell_bytes_max: schema.field_bytes_max,
@@ -221,7 +220,7 @@ impl Table {
             output,
             bom,
             trailer,
-            leaves_out: on_finding == OnFinding::Released,
+            leaves_out,
             seed,
             tokenizers,
             buffer: Vec::new(),
@@ -1031,7 +1030,7 @@ mod tests {
             output: OutputFormat::Json(JsonShape::Array),
             bom: Bom::Strip,
             trailer: None,
-            on_finding: OnFinding::Reject,
+            leaves_out: false,
         };
         let mut table = Table::new(rules, Vec::new(), [0; 16]);
         let (mut report, mut out) = (Report::default(), Vec::new());

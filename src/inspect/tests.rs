@@ -14,7 +14,7 @@ use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format,
     Formulas, Header, HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
-    Schema, TextFormat, TokenKind, TokenRule, Trailer,
+    Schema, TextFormat, TokenKind, TokenRule, Tolerance, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
@@ -116,6 +116,7 @@ fn orders() -> Contract {
         }),
         trailer: None,
         on_finding: OnFinding::Reject,
+        tolerance: Tolerance::NONE,
     }
 }
 

@@ -13,6 +13,7 @@ use crate::intake::Intake;
 use crate::intake::inspection::blocking;
 use crate::intake::keyring::Purpose;
 use crate::ledger::submissions::{Row, State};
+use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
@@ -127,7 +128,7 @@ impl Intake {
                 );
                 // What lay in the ledger's row has no file.
                 if row.out.as_ref().is_some_and(|out| out.inline.is_none()) {
-                    self.unlink(id).await;
+                    self.unlink(id, &[Lane::Raw, Lane::Out]).await;
                 }
                 return;
             }

@@ -35,6 +35,8 @@ pub(super) struct Setup {
     pub(super) keys: Arc<TokenKeys>,
     pub(super) seed: [u8; 16],
     pub(super) out_key: DataKey,
+    /// Where rows may be left out: the key for them, and it wrapped.
+    pub(super) rejects: Option<(DataKey, Vec<u8>)>,
     pub(super) spool: SpoolDir,
     /// What the sender's client compares by, beside the feed's digest.
     pub(super) old_kinds: OldKinds,
@@ -53,11 +55,19 @@ pub(super) struct Inspection {
     columnar: Option<ColumnarShape>,
     /// Every byte is wanted, whatever was found.
     takes_all: bool,
-    out: SpoolWriter,
-    out_bytes: u64,
-    hasher: Hasher,
+    out: Output,
+    /// Rows left out, where some may be.
+    rejects: Option<Output>,
     input: Vec<u8>,
-    output: Vec<u8>,
+}
+
+/// A lane that inspection writes.
+struct Output {
+    lane: SpoolWriter,
+    bytes: u64,
+    hasher: Option<Hasher>,
+    /// Not yet in the lane.
+    pending: Vec<u8>,
 }
 
 /// What a finished inspection knows.
@@ -65,6 +75,8 @@ pub(super) struct Inspected {
     pub(super) report: Report,
     /// The tokenized output and its digest; `None`: the bytes as sent are the output.
     pub(super) out: Option<(SealedLane, Digest)>,
+    /// The rows that were left out of it; `None`: none were.
+    pub(super) rejects: Option<SealedLane>,
 }
 
 /// What stops an inspection that is not the file's fault.
@@ -140,6 +152,12 @@ impl Inspection {
     /// Starts at the first byte, with an empty output lane.
     pub(super) fn start(setup: &Setup, reader: SpoolReader) -> Result<Self, InspectionFault> {
         setup.spool.remove(setup.id, Lane::Out)?;
+        setup.spool.remove(setup.id, Lane::Rejects)?;
+        let out = setup.spool.create(setup.id, Lane::Out, &setup.out_key);
+        let rejects = setup.rejects.as_ref().map(|(key, _)| {
+            let lane = setup.spool.create(setup.id, Lane::Rejects, key);
+            Output::new(lane, None)
+        });
         Ok(Self {
             line: Line::for_contract(setup.feed.contract.clone(), &setup.keys, setup.seed)?,
             reader,
@@ -148,11 +166,9 @@ impl Inspection {
             passes_through: setup.feed.contract.passes_through(),
             columnar: setup.feed.contract.columnar().cloned(),
             takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
-            out: setup.spool.create(setup.id, Lane::Out, &setup.out_key),
-            out_bytes: 0,
-            hasher: Hasher::new(setup.feed.digest),
+            out: Output::new(out, Some(Hasher::new(setup.feed.digest))),
+            rejects,
             input: Vec::new(),
-            output: Vec::new(),
         })
     }
 
@@ -187,8 +203,8 @@ impl Inspection {
         // What is compressed becomes many times larger: the output never waits for the whole batch.
         let input = std::mem::take(&mut self.input);
         for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
-            self.line.push(piece, &mut self.output);
-            self.flush()?;
+            self.line.push(piece, &mut self.out.pending);
+            write_out(&mut self.line, &mut self.out, &mut self.rejects)?;
         }
         self.input = input;
         self.position = self
@@ -201,59 +217,59 @@ impl Inspection {
     pub(super) fn finish(mut self) -> Result<Inspected, InspectionFault> {
         while self.advance()? {}
         if self.passes_through {
-            let mut report = self.line.finish(&mut self.output);
+            let mut report = self.line.finish(&mut self.out.pending);
             report.bytes_inspected = self.position;
-            return Ok(Inspected { report, out: None });
+            return Ok(Inspected {
+                report,
+                out: None,
+                rejects: None,
+            });
         }
-        let report = {
-            let mut line = self.line;
-            // What is something else by its first bytes is not decoded.
-            let wanted = self.columnar.as_ref().filter(|_| line.fatal().is_none());
-            if let Some(shape) = wanted {
-                let source = Spooled {
-                    bytes: self.position,
-                    reader: Mutex::new(self.reader),
-                };
-                let mut written = Ok(());
-                let result = decode_apart(
-                    shape.format,
-                    shape.sheet.as_deref(),
-                    &source,
-                    &mut |found| {
-                        let flow = line.decoded(&found, &mut self.output);
-                        written = write_out(
-                            &mut self.out,
-                            &mut self.out_bytes,
-                            &mut self.hasher,
-                            &mut self.output,
-                        );
-                        if written.is_ok() { flow } else { Flow::Stop }
-                    },
-                );
-                written?;
-                line.decoding_ended(&result?, &mut self.output);
-            }
-            let mut output = std::mem::take(&mut self.output);
-            let mut report = line.finish(&mut output);
-            if self.columnar.is_some() {
-                report.bytes_inspected = self.position;
-            }
-            write_out(
-                &mut self.out,
-                &mut self.out_bytes,
-                &mut self.hasher,
-                &mut output,
-            )?;
-            report
-        };
+        let (mut line, mut out, mut rejects) = (self.line, self.out, self.rejects);
+        // What is something else by its first bytes is not decoded.
+        let wanted = self.columnar.as_ref().filter(|_| line.fatal().is_none());
+        if let Some(shape) = wanted {
+            let source = Spooled {
+                bytes: self.position,
+                reader: Mutex::new(self.reader),
+            };
+            let mut written = Ok(());
+            let result = decode_apart(
+                shape.format,
+                shape.sheet.as_deref(),
+                &source,
+                &mut |found| {
+                    let flow = line.decoded(&found, &mut out.pending);
+                    written = write_out(&mut line, &mut out, &mut rejects);
+                    if written.is_ok() { flow } else { Flow::Stop }
+                },
+            );
+            written?;
+            line.decoding_ended(&result?, &mut out.pending);
+        }
+        let mut report = line.finish(&mut out.pending);
+        if self.columnar.is_some() {
+            report.bytes_inspected = self.position;
+        }
+        out.flush()?;
         zeroize::Zeroize::zeroize(&mut self.input);
-        let out = self.out.finish()?;
-        if report.verdict == Verdict::Accepted {
-            self.out.sync()?;
-        }
+        let is_good = report.verdict == Verdict::Accepted;
+        let left_out = match rejects.filter(|_| is_good) {
+            Some(mut rejects) => {
+                rejects.pending.append(&mut report.rejects);
+                rejects.flush()?;
+                let some = rejects.bytes > 0;
+                let (sealed, _) = rejects.finish(is_good)?;
+                some.then_some(sealed)
+            }
+            None => None,
+        };
+        let (sealed, digest) = out.finish(is_good)?;
+        let out = digest.map(|digest| (sealed, digest));
         Ok(Inspected {
             report,
-            out: Some((out, self.hasher.finish())),
+            out,
+            rejects: left_out,
         })
     }
 
@@ -267,20 +283,47 @@ impl Inspection {
             let wanted = usize::try_from(head - self.looked_at).unwrap_or(usize::MAX);
             self.reader
                 .read_at(self.looked_at, wanted, &mut self.input)?;
-            self.line.push(&self.input, &mut self.output);
+            self.line.push(&self.input, &mut self.out.pending);
             self.looked_at = head;
         }
         self.position = there;
         Ok(is_more)
     }
+}
+
+// === impl Output ===
+
+impl Output {
+    fn new(lane: SpoolWriter, hasher: Option<Hasher>) -> Self {
+        Self {
+            lane,
+            bytes: 0,
+            hasher,
+            pending: Vec::new(),
+        }
+    }
 
     fn flush(&mut self) -> Result<(), InspectionFault> {
-        write_out(
-            &mut self.out,
-            &mut self.out_bytes,
-            &mut self.hasher,
-            &mut self.output,
-        )
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        self.lane.write_at(self.bytes, &self.pending)?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&self.pending);
+        }
+        let written = u64::try_from(self.pending.len()).unwrap_or(0);
+        self.bytes = self.bytes.saturating_add(written);
+        self.pending.clear();
+        Ok(())
+    }
+
+    /// The whole lane, on disk when it will be wanted.
+    fn finish(mut self, is_wanted: bool) -> Result<(SealedLane, Option<Digest>), InspectionFault> {
+        let lane = self.lane.finish()?;
+        if is_wanted {
+            self.lane.sync()?;
+        }
+        Ok((lane, self.hasher.map(Hasher::finish)))
     }
 }
 
@@ -472,17 +515,14 @@ pub(super) fn digest_of(
 }
 
 fn write_out(
-    out: &mut SpoolWriter,
-    out_bytes: &mut u64,
-    hasher: &mut Hasher,
-    output: &mut Vec<u8>,
+    line: &mut Line,
+    out: &mut Output,
+    rejects: &mut Option<Output>,
 ) -> Result<(), InspectionFault> {
-    if output.is_empty() {
-        return Ok(());
+    out.flush()?;
+    if let Some(rejects) = rejects {
+        line.take_rejects(&mut rejects.pending);
+        rejects.flush()?;
     }
-    out.write_at(*out_bytes, output)?;
-    hasher.update(output);
-    *out_bytes = out_bytes.saturating_add(u64::try_from(output.len()).unwrap_or(0));
-    output.clear();
     Ok(())
 }

@@ -40,11 +40,12 @@ pub(super) enum KeyFault {
     },
 }
 
-/// Which of a submission's two data keys.
+/// Which of a submission's data keys.
 #[derive(Clone, Copy)]
 pub(super) enum Purpose {
     Out,
     Raw,
+    Rejects,
 }
 
 // === impl Keyring ===
@@ -178,6 +179,7 @@ fn context(id: SubmissionId, purpose: Purpose) -> Vec<u8> {
     match purpose {
         Purpose::Out => format!("out {id}"),
         Purpose::Raw => format!("raw {id}"),
+        Purpose::Rejects => format!("rejects {id}"),
     }
     .into_bytes()
 }

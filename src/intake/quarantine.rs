@@ -11,9 +11,11 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::authority::places::Area;
-use crate::depot::spool::SpoolReader;
+use crate::depot::spool::{SpoolFault, SpoolReader};
 use crate::inspect::report::Report;
 use crate::intake::hold::{Hold, LiveFile};
+use crate::intake::inspection::blocking;
+use crate::intake::keyring::Purpose;
 use crate::intake::receipt::{Facts, finding_lines, report_of};
 use crate::intake::recover::beginning_of;
 use crate::intake::settle::{Case, codes_of};
@@ -38,6 +40,15 @@ pub struct Release {
     pub rows_left_out: u64,
     /// What is still found, for people.
     pub findings: Vec<String>,
+}
+
+/// Part of the rows that were left out of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Bytes of all.
+    pub total: u64,
 }
 
 /// Why a held file was not decided about.
@@ -115,7 +126,8 @@ impl Intake {
         .await
     }
 
-    /// Refuses held files that nobody has decided about in time.
+    /// Refuses held files that nobody has decided about in time, and destroys rows left out of others
+    /// that are as old.
     ///
     /// # Errors
     /// The ledger; single rows that fail are logged and tried again.
@@ -134,7 +146,48 @@ impl Intake {
                 }
             }
         }
+        for kept in self.0.ledger.rejects_kept(before).await? {
+            self.0.ledger.purge_rejects(kept.id).await?;
+            self.0.quota.give_back(&kept.partner, kept.bytes);
+            let (spool, id) = (self.0.spool.clone(), kept.id);
+            if let Ok(Err(fault)) = blocking(move || spool.remove(id, Lane::Rejects)).await {
+                tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
+            }
+        }
         Ok(())
+    }
+
+    /// A piece of what was left out of an accepted file, from `offset` on, opened; `None`: nothing of it
+    /// is kept.
+    ///
+    /// # Errors
+    /// [`DecideFault::Ours`].
+    pub async fn read_rejects(
+        &self,
+        id: SubmissionId,
+        offset: u64,
+        bytes_max: usize,
+    ) -> Result<Option<Piece>, DecideFault> {
+        let kept = self.0.ledger.rejects(id).await;
+        let Some(kept) = kept.map_err(|fault| ours(&fault))? else {
+            return Ok(None);
+        };
+        let key = self
+            .0
+            .keyring
+            .open_data_key(id, Purpose::Rejects, &kept.key);
+        let key = key.map_err(|fault| ours(&fault))?;
+        let spool = self.0.spool.clone();
+        let total = kept.lane.bytes;
+        let read = blocking(move || {
+            let reader = spool.read(id, Lane::Rejects, &key, &kept.lane)?;
+            let mut bytes = Vec::new();
+            reader.read_at(offset, bytes_max, &mut bytes)?;
+            Ok::<_, SpoolFault>(bytes)
+        });
+        let read = read.await.map_err(|fault| ours(&fault))?;
+        let bytes = read.map_err(|fault| ours(&fault))?;
+        Ok(Some(Piece { bytes, total }))
     }
 
     /// Does it to the end, although the one who asked may go away.
@@ -191,10 +244,10 @@ impl Intake {
             return Err(DecideFault::OtherPolicy { running, wanted });
         }
         let beginning = case.beginning.clone();
-        let done = self.settle_released(case, reader, decision, is_dry).await;
+        let done = Box::pin(self.settle_released(case, reader, decision, is_dry)).await;
         if is_dry || done.is_err() {
             // What was made to look at it.
-            self.unlink_after(&beginning, Some(Lane::Raw), true).await;
+            self.unlink_after(&beginning, &[Lane::Raw], true).await;
         }
         done
     }
@@ -315,7 +368,7 @@ impl Intake {
             .await
             .map_err(|fault| ours(&fault))?;
         self.0.quota.give_back(&row.partner, row.bytes);
-        self.unlink_after(&beginning, None, true).await;
+        self.unlink_after(&beginning, &[], true).await;
         self.account_decided(&row, &report, &decision);
         Ok(())
     }

@@ -69,7 +69,9 @@ impl Intake {
         for state in [State::Interrupted, State::Held] {
             keep.extend(self.0.ledger.stale(state, far_future).await?);
         }
-        self.sweep(keep).await;
+        let left_out = self.0.ledger.rejects_kept(far_future).await?;
+        let left_out = left_out.into_iter().map(|kept| kept.id).collect();
+        self.sweep(keep, left_out).await;
         for store in self.0.stores.values() {
             match store.sweep().await {
                 Ok(0) => {}
@@ -167,7 +169,7 @@ impl Intake {
                 continue;
             }
             self.0.quota.give_back(&row.partner, row.bytes);
-            self.unlink(id).await;
+            self.unlink(id, &Lane::ALL).await;
             tracing::info!(event = Event::SubmissionExpired.as_str(), submission = %id);
         }
         Ok(())
@@ -337,12 +339,13 @@ impl Intake {
         Ok((inspected, made.digest))
     }
 
-    async fn sweep(&self, keep: HashSet<SubmissionId>) {
+    async fn sweep(&self, keep: HashSet<SubmissionId>, left_out: HashSet<SubmissionId>) {
         let spool = self.0.spool.clone();
         let swept = blocking(move || {
             let mut count = 0_u64;
             for (id, lane) in spool.list()? {
-                if !keep.contains(&id) {
+                let is_left_out = lane == Lane::Rejects && left_out.contains(&id);
+                if !keep.contains(&id) && !is_left_out {
                     spool.remove(id, lane)?;
                     count = count.saturating_add(1);
                 }

@@ -24,6 +24,7 @@ use crate::intake::receipt::{Facts, ascii, hex};
 use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
+use crate::ledger::rejects::Rejects;
 use crate::ledger::submissions::{
     Acceptance, Beginning, Decision, Outcome, ReceiptDocuments, Row, Settlement, State, Whole,
 };
@@ -73,6 +74,8 @@ pub(super) struct UploadFault {
 struct Settled {
     lines: Vec<String>,
     status: Option<String>,
+    /// Bytes of the rows that were left out, where they are kept.
+    left_out: Option<u64>,
 }
 
 // === impl Receiving ===
@@ -330,11 +333,9 @@ impl Intake {
         }
         let is_held = *verdict == Verdict::Held;
         let is_in_memory = |lane: &SealedLane| lane.inline.is_some();
-        let had_files = !is_in_memory(&case.raw)
-            || inspected
-                .out
-                .as_ref()
-                .is_some_and(|(out, _)| !is_in_memory(out));
+        let out = inspected.out.as_ref().map(|(out, _)| out);
+        let lanes = [Some(&case.raw), out, inspected.rejects.as_ref()];
+        let had_files = !lanes.into_iter().flatten().all(is_in_memory);
         let out_lane = if inspected.out.is_some() {
             Lane::Out
         } else {
@@ -348,12 +349,17 @@ impl Intake {
             share => drop(share),
         }
         let ends_here = settled.status.is_some() || is_known || is_test;
-        let waits = if is_held {
-            Some(Lane::Raw)
-        } else {
-            (!ends_here).then_some(out_lane)
-        };
-        self.unlink_after(&beginning, waits, had_files).await;
+        let mut waits = Vec::new();
+        if is_held {
+            waits.push(Lane::Raw);
+        } else if !ends_here {
+            waits.push(out_lane);
+        }
+        if let Some(bytes) = settled.left_out {
+            self.0.quota.add(&beginning.partner, bytes);
+            waits.push(Lane::Rejects);
+        }
+        self.unlink_after(&beginning, &waits, had_files).await;
         self.0.due.notify_one();
         if let (Some(id), Some(_)) = (removed, &settled.status)
             && let Err(fault) = self.0.ledger.show(id).await
@@ -436,7 +442,14 @@ impl Intake {
         let known_as = known
             .as_ref()
             .map(|row| (row.id, row.decided_at.unwrap_or(decided_at)));
-        let Inspected { report, out } = inspected;
+        let Inspected {
+            report,
+            out,
+            rejects,
+        } = inspected;
+        let is_wanted = known.is_none() && report.verdict == Verdict::Accepted;
+        let left_out = case.left_out(rejects.filter(|_| is_wanted));
+        let keeps = known.is_none() && case.area() == Area::Production;
         let (out, out_digest, out_lane) = match out {
             Some((out, out_digest)) => (out, out_digest, Lane::Out),
             None => (case.raw.clone(), digest, Lane::Raw),
@@ -461,10 +474,11 @@ impl Intake {
         let settled = Settled {
             lines: facts.told_lines(),
             status: (report.verdict == Verdict::Rejected).then(|| facts.status_text()),
+            left_out: left_out.as_ref().map(|left_out| left_out.lane.bytes),
         };
         let receipt = self.documents(&facts, facts.to_table().map(String::into_bytes));
         let out_key = match out_lane {
-            Lane::Out => case.out_key.clone(),
+            Lane::Out | Lane::Rejects => case.out_key.clone(),
             Lane::Raw => self
                 .0
                 .keyring
@@ -475,7 +489,6 @@ impl Intake {
             let received = case.received_at.to_rfc3339();
             let day = received.get(..10).unwrap_or_default();
             let forwards = case.area() == Area::Production;
-            let keeps = known.is_none() && forwards;
             let key = case.feed.key.fill(
                 &case.policy,
                 &case.feed,
@@ -487,6 +500,7 @@ impl Intake {
                 out_lane,
                 out_key: keeps.then(|| out_key.clone()),
                 out: keeps.then(|| out.clone()),
+                rejects: left_out.clone(),
                 out_digest: keeps.then_some(out_digest),
                 store: forwards.then(|| case.feed.store.to_string()),
                 key: forwards.then_some(key),
@@ -580,21 +594,21 @@ impl Intake {
         }
     }
 
-    /// The raw key is gone with the verdict; the output goes too unless it waits for delivery.
+    /// The raw key is gone with the verdict; what waits for something stays.
     pub(super) async fn unlink_after(
         &self,
         beginning: &Beginning,
-        waits: Option<Lane>,
+        waits: &[Lane],
         had_files: bool,
     ) {
         if !had_files {
             return;
         }
-        let (spool, id) = (self.0.spool.clone(), beginning.id);
+        let (spool, id, waits) = (self.0.spool.clone(), beginning.id, waits.to_vec());
         let done = blocking(move || {
-            [Lane::Raw, Lane::Out]
+            Lane::ALL
                 .into_iter()
-                .filter(|lane| Some(*lane) != waits)
+                .filter(|lane| !waits.contains(lane))
                 .try_for_each(|lane| spool.remove(id, lane))
         })
         .await;
@@ -645,6 +659,14 @@ impl Case {
                 sample,
             );
         }
+    }
+
+    /// The rows that are left out of an accepted file; those of tests are not kept.
+    fn left_out(&self, rejects: Option<SealedLane>) -> Option<Rejects> {
+        let lane = rejects.filter(|_| self.area() == Area::Production)?;
+        let (_, key) = self.setup.rejects.as_ref()?;
+        let key = key.clone();
+        Some(Rejects { key, lane })
     }
 
     fn whole(&self, digest: Digest) -> Whole {
@@ -843,6 +865,9 @@ fn metadata(
         DigestKind::Blake3 => "blake3-received",
         DigestKind::Sha256 => "sha256-received",
     };
+    let rows = report.rows.saturating_sub(report.rows_with_errors);
+    let left_out = report.rows_with_errors;
+    let left_out = (left_out > 0).then(|| ("rows-left-out", left_out.to_string()));
     [
         ("submission", case.beginning.id.to_string()),
         ("partner", case.beginning.partner.to_string()),
@@ -851,10 +876,11 @@ fn metadata(
         ("policy-hash", hex(&case.beginning.policy_hash)),
         (received_digest, digest.hex()),
         (digest.kind.name(), out_digest.hex()),
-        ("rows", report.rows.to_string()),
+        ("rows", rows.to_string()),
         ("token-keys", kids),
     ]
     .into_iter()
+    .chain(left_out)
     .map(|(name, value)| (name.to_owned(), value))
     .collect()
 }

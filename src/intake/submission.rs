@@ -455,12 +455,18 @@ impl Intake {
         keys: TokenKeys,
     ) -> Result<(Setup, Vec<u8>), KeyFault> {
         let (out_key, wrapped) = self.0.keyring.data_key(id, Purpose::Out)?;
+        let rejects = if feed.contract.leaves_out() {
+            Some(self.0.keyring.data_key(id, Purpose::Rejects)?)
+        } else {
+            None
+        };
         let setup = Setup {
             id,
             feed: feed.clone(),
             keys: Arc::new(keys),
             seed: self.0.rng.array()?,
             out_key,
+            rejects,
             spool: self.0.spool.clone(),
             old_kinds: self.old_kinds(partner, key),
         };
@@ -526,7 +532,7 @@ impl Intake {
         if row.state == State::Interrupted {
             self.0.quota.give_back(&row.partner, row.bytes);
         }
-        self.unlink(row.id).await;
+        self.unlink(row.id, &Lane::ALL).await;
         Ok(())
     }
 
@@ -566,15 +572,12 @@ impl Intake {
         Ok(())
     }
 
-    /// Unlinks both lanes of a submission whose keys are gone. A failure is no harm: without its
+    /// Unlinks lanes of a submission whose keys are gone. A failure is no harm: without its
     /// key a file is noise, and the next start sweeps it.
-    pub(super) async fn unlink(&self, id: SubmissionId) {
+    pub(super) async fn unlink(&self, id: SubmissionId, lanes: &'static [Lane]) {
         let spool = self.0.spool.clone();
-        let done = blocking(move || {
-            spool.remove(id, Lane::Raw)?;
-            spool.remove(id, Lane::Out)
-        })
-        .await;
+        let all = move || lanes.iter().try_for_each(|lane| spool.remove(id, *lane));
+        let done = blocking(all).await;
         match done {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
@@ -1045,7 +1048,12 @@ impl Receiving {
             behind.cancel().await;
             let (spool, id) = (self.intake.0.spool.clone(), self.beginning.id);
             // What inspection had written is made again at the resume.
-            if let Ok(Err(fault)) = blocking(move || spool.remove(id, Lane::Out)).await {
+            let removed = blocking(move || {
+                spool.remove(id, Lane::Out)?;
+                spool.remove(id, Lane::Rejects)
+            })
+            .await;
+            if let Ok(Err(fault)) = removed {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }

@@ -167,6 +167,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
                 tag_digest: [6; 32],
                 inline: Some(format!("sealed out of {n}").into_bytes()),
             }),
+            rejects: None,
             out_lane: Lane::Out,
             out_digest: Some(content([8; 32])),
             store: Some("lake".to_owned()),

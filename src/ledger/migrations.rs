@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -265,5 +265,17 @@ ALTER TABLE submissions ADD COLUMN declared_bytes INTEGER;
 -- was set by its path below what was there.
 ALTER TABLE submissions ADD COLUMN set_bytes INTEGER;
 ALTER TABLE submissions ADD COLUMN cut_bytes INTEGER;
+",
+    "
+-- Rows that were left out of an accepted file, sealed like its other lanes.
+CREATE TABLE rejects (
+    submission INTEGER PRIMARY KEY REFERENCES submissions (seq),
+    slot       INTEGER NOT NULL,
+    bytes      INTEGER NOT NULL,
+    digest     BLOB NOT NULL,
+    inline     INTEGER,
+    at         INTEGER NOT NULL
+) STRICT;
+CREATE INDEX rejects_by_time ON rejects (at);
 ",
 ];

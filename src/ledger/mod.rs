@@ -10,6 +10,7 @@ mod fixture;
 pub mod keys;
 mod migrations;
 mod readers;
+pub mod rejects;
 pub mod rows;
 mod slots;
 pub mod submissions;

@@ -512,8 +512,13 @@ impl Ledger {
     /// [`LedgerFault`].
     pub async fn spooled(&self) -> Result<Vec<(PartnerId, u64)>, LedgerFault> {
         self.read(|connection| {
-            let sql = "SELECT partner, sum(bytes) AS bytes FROM submissions
-                 WHERE state IN ('interrupted', 'received', 'held') GROUP BY partner";
+            let sql = "SELECT partner, sum(bytes) AS bytes FROM (
+                     SELECT partner, bytes FROM submissions
+                     WHERE state IN ('interrupted', 'received', 'held')
+                     UNION ALL
+                     SELECT s.partner, r.bytes FROM rejects AS r
+                     JOIN submissions AS s ON s.seq = r.submission)
+                 GROUP BY partner";
             let mut statement = connection.prepare(sql)?;
             let found = statement.query_map([], |row| {
                 Ok((row.get::<_, Parsed<_>>(0)?.0, unsigned(row, "bytes")?))
@@ -803,6 +808,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         receipt_base: row.get("receipt_base")?,
         known_as: row.get::<_, Option<Parsed<_>>>("known_as")?.map(|id| id.0),
         replaced: row.get("replaced")?,
+        left_out: bytes_of(row, "left_out")?,
         hidden: row.get("hidden")?,
         closed: row.get("closed")?,
         decision: row.get("decision")?,
@@ -818,7 +824,7 @@ fn bytes_of(row: &rusqlite::Row<'_>, column: &str) -> Result<Option<u64>, rusqli
     Ok(bytes.and_then(|bytes| u64::try_from(bytes).ok()))
 }
 
-fn lane(
+pub(super) fn lane(
     row: &rusqlite::Row<'_>,
     digest: &str,
     bytes: &str,
@@ -937,12 +943,13 @@ impl Term for FeedId {
 }
 
 const SELECT: &str = "SELECT s.*, rk.wrapped AS raw_wrapped, ok.wrapped AS out_wrapped,
-     ri.sealed AS raw_sealed, oi.sealed AS out_sealed
+     ri.sealed AS raw_sealed, oi.sealed AS out_sealed, lo.bytes AS left_out
  FROM submissions AS s
      LEFT JOIN key_slots AS rk ON rk.slot = s.raw_slot
      LEFT JOIN key_slots AS ok ON ok.slot = s.out_slot
      LEFT JOIN inlines AS ri ON ri.number = s.raw_inline
-     LEFT JOIN inlines AS oi ON oi.number = s.out_inline";
+     LEFT JOIN inlines AS oi ON oi.number = s.out_inline
+     LEFT JOIN rejects AS lo ON lo.submission = s.seq";
 const ACCEPTED: &str = "'accepted', 'delivering', 'delivered', 'failing'";
 const UNDECIDED: &str = "'interrupted', 'received', 'held'";
 const UNSETTLED: &str = "'receiving', 'received', 'accepted', 'delivering', 'failing'";

@@ -15,6 +15,7 @@ use rusqlite::{Connection, OptionalExtension, named_params};
 
 use crate::depot::spool::SealedLane;
 use crate::ledger::audit::{Act, signed};
+use crate::ledger::rejects::{self, Rejects};
 use crate::ledger::rows::Stored;
 use crate::ledger::writer::{Change, execute_cached};
 use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
@@ -209,6 +210,8 @@ pub struct Acceptance {
     /// Which of the submission's two files it is: the raw one where nothing is changed. `K_raw` is
     /// destroyed all the same; `out_key` is that key wrapped anew.
     pub out_lane: Lane,
+    /// The rows that are left out of it, kept apart.
+    pub rejects: Option<Rejects>,
     /// Digest of the output.
     pub out_digest: Option<Digest>,
     /// The store's name; `None`: nothing is forwarded, and the submission is at its end.
@@ -318,6 +321,8 @@ pub struct Row {
     pub known_as: Option<SubmissionId>,
     /// A newer accepted submission of the same path has replaced it in the listing.
     pub replaced: bool,
+    /// Bytes of the rows that were left out of it, while they are kept.
+    pub left_out: Option<u64>,
     /// The partner removed it from the listing (a delivered object is not touched).
     pub hidden: bool,
     /// An unfinished file whose partial name the client has closed itself.
@@ -878,6 +883,10 @@ fn settle(
     let action = match &settlement.outcome {
         Outcome::Accepted(acceptance) => {
             row.keep_acceptance(change, acceptance, settlement.decided_at)?;
+            if let Some(left_out) = &acceptance.rejects {
+                rejects::keep(change, row.seq, left_out, settlement.decided_at)?;
+                add(", without some".to_owned());
+            }
             add(format!(", {} rows", settlement.rows));
             if let Some(known) = acceptance.known_as {
                 add(format!(", the same content as {}", known.short()));
@@ -1187,7 +1196,7 @@ impl Known {
                 ":inline": inline,
                 ":object": acceptance.out_digest.map(Stored),
                 ":lane": match acceptance.out_lane {
-                    Lane::Out => "out",
+                    Lane::Out | Lane::Rejects => "out",
                     Lane::Raw => "raw",
                 },
                 ":store": acceptance.store,
@@ -1307,7 +1316,7 @@ fn described(whole: &Whole) -> String {
 }
 
 /// Text of a stranger for the audit trail.
-fn bare(text: &str) -> String {
+pub(super) fn bare(text: &str) -> String {
     quoted(text, DETAIL_CHARS_MAX)
 }
 
@@ -1582,6 +1591,7 @@ mod tests {
             receipt_base: None,
             known_as: None,
             replaced: false,
+            left_out: None,
             hidden: false,
             closed: false,
             decision: None,

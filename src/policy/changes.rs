@@ -321,7 +321,7 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
     let finding = match new.on_finding {
         OnFinding::Hold if old.on_finding == OnFinding::Reject => Effect::Widening,
         OnFinding::Hold | OnFinding::Reject => Effect::Narrowing,
-        OnFinding::Released => Effect::Widening,
+        OnFinding::Released | OnFinding::Split => Effect::Widening,
     };
     lines.value(
         "on_finding",
@@ -330,6 +330,17 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
         finding,
         word,
     );
+    if old.tolerance != new.tolerance {
+        let (before, after) = (old.tolerance, new.tolerance);
+        let is_wider = after.rows >= before.rows && after.share_ppm >= before.share_ppm;
+        let is_narrower = after.rows <= before.rows && after.share_ppm <= before.share_ppm;
+        let effect = match (is_wider, is_narrower) {
+            (true, _) => Effect::Widening,
+            (false, true) => Effect::Narrowing,
+            (false, false) => Effect::Unclear,
+        };
+        lines.put("tolerance changed", effect);
+    }
     let bom = if new.bom == Bom::Strip {
         Effect::Widening
     } else {

@@ -15,7 +15,7 @@ use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
     Bom, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
     FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
-    Schema, Trailer,
+    Schema, Tolerance, Trailer,
 };
 use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
@@ -776,31 +776,6 @@ fn check_handling(table: &Table<'_>, notes: &mut Notes<'_>) {
                 .under("originals are destroyed at the verdict; write \"0d\"");
         }
     }
-    let Some(tolerance) = table.table("tolerance", "tolerance", &TOLERANCE_KEYS, notes) else {
-        return;
-    };
-    for key in ["rows", "share"] {
-        let Some(value) = tolerance.value(key) else {
-            continue;
-        };
-        let nothing = match value.get_ref() {
-            DeValue::Integer(number) => number.as_str() == "0",
-            DeValue::Float(number) => number.as_str().bytes().all(|b| matches!(b, b'0' | b'.')),
-            DeValue::String(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Array(_)
-            | DeValue::Table(_) => {
-                tolerance.wrong_type(key, value, "a number", notes);
-                continue;
-            }
-        };
-        if !nothing {
-            notes
-                .not_yet(&value.span(), &format!("a tolerance of {key}"))
-                .under("every finding refuses the file; write 0");
-        }
-    }
 }
 
 // === the contract ===
@@ -813,10 +788,12 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         ("bzip2", Compression::Bzip2),
         ("zip", Compression::Zip),
     ];
-    const ON_FINDING: &[(&str, OnFinding)] =
-        &[("reject", OnFinding::Reject), ("hold", OnFinding::Hold)];
+    let words = [OnFinding::Reject, OnFinding::Hold, OnFinding::Split];
+    let words = words.map(|one| (one.name(), one));
     let before = notes.errors();
-    let on_finding = table.word("on_finding", ON_FINDING, &["split"], notes);
+    let on_finding = table.word("on_finding", &words, &[], notes);
+    let tolerance = tolerance(table, notes);
+    note_rules_of_split(table, on_finding.as_ref(), notes);
     let encoding = encodings(table, notes);
     let bom = table.word(
         "bom",
@@ -868,7 +845,78 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         schema,
         trailer,
         on_finding: on_finding.map_or(OnFinding::Reject, Spanned::into_inner),
+        tolerance,
     })
+}
+
+/// `tolerance = { rows = 10, share = 0.01 }`: what is not given does not bound.
+fn tolerance(table: &Table<'_>, notes: &mut Notes<'_>) -> Tolerance {
+    let given = table.table("tolerance", "tolerance", &TOLERANCE_KEYS, notes);
+    let Some(given) = given else {
+        return Tolerance::NONE;
+    };
+    let rows = given.count("rows", 0..=u64::MAX, notes);
+    let share = given.value("share").and_then(|value| {
+        let text = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str(),
+            DeValue::Float(number) => number.as_str(),
+            DeValue::String(_)
+            | DeValue::Boolean(_)
+            | DeValue::Datetime(_)
+            | DeValue::Array(_)
+            | DeValue::Table(_) => {
+                given.wrong_type("share", value, "a number", notes);
+                return None;
+            }
+        };
+        let ppm = millionths(text);
+        if ppm.is_none() {
+            notes
+                .bad_value(&value.span(), "`share` is a part of all rows")
+                .under("0 to 1, with at most six digits after the point, as in 0.01");
+        }
+        ppm
+    });
+    match (rows.map(Spanned::into_inner), share) {
+        (None, None) => Tolerance::NONE,
+        (rows, share) => Tolerance {
+            rows: rows.unwrap_or(u64::MAX),
+            share_ppm: share.unwrap_or(1_000_000),
+        },
+    }
+}
+
+/// A number from 0 to 1, exactly, in millionths.
+fn millionths(text: &str) -> Option<u64> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, ""));
+    let whole = match whole {
+        "0" => 0,
+        "1" => 1_000_000,
+        _ => return None,
+    };
+    if part.len() > 6 || !part.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let part: u64 = format!("{part:0<6}").parse().ok()?;
+    (whole + part <= 1_000_000).then_some(whole + part)
+}
+
+/// What says nothing where every bad row is left out.
+fn note_rules_of_split(
+    table: &Table<'_>,
+    on_finding: Option<&Spanned<OnFinding>>,
+    notes: &mut Notes<'_>,
+) {
+    let splits = on_finding.is_some_and(|word| *word.get_ref() == OnFinding::Split);
+    if let Some(span) = table.key_span("tolerance").filter(|_| splits) {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &span,
+                "with on_finding = \"split\" any number of bad rows is left out",
+            )
+            .under("remove it, or write on_finding = \"reject\" for what is beyond it");
+    }
 }
 
 /// The encodings taken, when it can be told which of them a file is in.

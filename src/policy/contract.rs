@@ -36,6 +36,8 @@ pub struct Contract {
     pub trailer: Option<Trailer>,
     /// What a finding does to the file.
     pub on_finding: OnFinding,
+    /// Rows with faults that are left out before it does.
+    pub tolerance: Tolerance,
 }
 
 /// What a finding that inspection makes does to the file. Two are for their own key of the policy
@@ -46,9 +48,21 @@ pub enum OnFinding {
     Hold,
     /// The file is refused.
     Reject,
+    /// Rows with a fault are left out and kept apart, whatever their number. Any other finding refuses
+    /// the file.
+    Split,
     /// A person has looked at it: rows with a fault are left out, and totals that differ are only
     /// told. Any other finding refuses the file.
     Released,
+}
+
+/// How many rows of a file may have faults and be left out; both must hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tolerance {
+    /// At most so many.
+    pub rows: u64,
+    /// At most so many of a million.
+    pub share_ppm: u64,
 }
 
 /// A character encoding.
@@ -516,6 +530,38 @@ pub struct Trailer {
     pub sums: Vec<(usize, String)>,
 }
 
+// === impl OnFinding ===
+
+impl OnFinding {
+    /// Its name in policies.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hold => "hold",
+            Self::Reject => "reject",
+            Self::Released => "released",
+            Self::Split => "split",
+        }
+    }
+}
+
+// === impl Tolerance ===
+
+impl Tolerance {
+    /// No row at all.
+    pub const NONE: Self = Self {
+        rows: 0,
+        share_ppm: 0,
+    };
+
+    /// Whether so many bad rows of so many rows are within it.
+    #[must_use]
+    pub fn bears(self, bad: u64, rows: u64) -> bool {
+        let share = u128::from(bad) * 1_000_000 <= u128::from(self.share_ppm) * u128::from(rows);
+        bad <= self.rows && share
+    }
+}
+
 // === impl Sensitive ===
 
 impl Sensitive {
@@ -616,6 +662,16 @@ impl Contract {
             }
         }
         released
+    }
+
+    /// Rows with a fault are left out of what is forwarded, as far as the file is accepted.
+    #[must_use]
+    pub fn leaves_out(&self) -> bool {
+        let by_all = match self.on_finding {
+            OnFinding::Released | OnFinding::Split => true,
+            OnFinding::Hold | OnFinding::Reject => false,
+        };
+        by_all || self.tolerance != Tolerance::NONE
     }
 
     /// What is delivered are the bytes as sent, and nothing of them is looked at.

@@ -4,7 +4,7 @@
 use crate::policy::contract::{
     Bom, Column, ColumnarShape, Compression, Contract, Dialect, ExtraColumns, FieldsMatch,
     FixedShape, Format, Formulas, Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns,
-    Newline, OnFinding, OnMatch, Schema, TextFormat, TokenKind,
+    Newline, OnFinding, OnMatch, Schema, TextFormat, TokenKind, Tolerance,
 };
 use crate::policy::feed::{Completeness, Feed, SameContent, SameName};
 use crate::policy::text::{human_size, human_time};
@@ -243,14 +243,36 @@ fn again_words(feed: &Feed) -> String {
     format!("{content}; {name}")
 }
 
+fn tolerated(tolerance: Tolerance) -> Option<String> {
+    let rows = (tolerance.rows < u64::MAX).then(|| format!("{} at most", tolerance.rows));
+    let share = (tolerance.share_ppm < 1_000_000).then(|| {
+        let (whole, part) = (tolerance.share_ppm / 10_000, tolerance.share_ppm % 10_000);
+        let part = format!(".{part:04}");
+        let part = part.trim_end_matches('0').trim_end_matches('.');
+        format!("{whole}{part} % at most")
+    });
+    let all = match (rows, share) {
+        (Some(rows), Some(share)) => format!("{rows}, and {share}"),
+        (Some(one), None) | (None, Some(one)) => one,
+        (None, None) => "any number".to_owned(),
+    };
+    let bears = tolerance != Tolerance::NONE;
+    bears.then(|| format!("{all}; they are left out, and the receipt names them"))
+}
+
 fn rows(page: &mut Page, contract: &Contract, schema: &Schema) {
     page.entry("Rows", &format!("{} at least", schema.rows_min));
     let finding = match contract.on_finding {
         OnFinding::Hold => "a person decides about the whole file",
         OnFinding::Reject => "the whole file is refused",
-        OnFinding::Released => "bad rows are left out, and the receipt names them",
+        OnFinding::Released | OnFinding::Split => {
+            "bad rows are left out, and the receipt names them"
+        }
     };
     page.entry("Errors", finding);
+    if let Some(bears) = tolerated(contract.tolerance) {
+        page.entry("Bad rows", &bears);
+    }
     for rule in &schema.rules {
         page.entry("Rule", &rule.text);
     }

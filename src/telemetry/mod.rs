@@ -79,6 +79,8 @@ pub enum Event {
     LedgerFailed,
     /// Somebody released or rejected a held file.
     QuarantineDecided,
+    /// Rows left out of a file were read by a person.
+    QuarantineRead,
     /// A session ended.
     SessionClosed,
     /// A login was refused.
@@ -200,6 +202,7 @@ impl Event {
             Self::KeyRevoked => "key.revoked",
             Self::LedgerFailed => "ledger.failed",
             Self::QuarantineDecided => "quarantine.decided",
+            Self::QuarantineRead => "quarantine.read",
             Self::SessionClosed => "session.closed",
             Self::SessionDenied => "session.denied",
             Self::SessionOpened => "session.opened",

@@ -909,6 +909,10 @@ command_codes! {
         "Look into the kernel log.";
     "runtime": "the operating system gives no threads",
         "Check the limits of this user (ulimit -u).";
+    "quarantine.answer": "the gateway's answer is not what was asked for",
+        "Is the command of the same version as the gateway?";
+    "quarantine.exists": "the file to write to exists already",
+        "Nothing is replaced. Give another --out FILE.";
     "quarantine.failed": "the gateway could not decide about a held file",
         "It stays held. If the message does not say why, the gateway's log does.";
     "quarantine.faulty": "a held file cannot be forwarded as it is",
@@ -919,6 +923,10 @@ command_codes! {
         "Released, the old one would stand before the new one. Reject it.";
     "quarantine.no-reason": "a decision without a reason",
         "Add --reason TEXT; it goes to the audit log and into the partner's receipt.";
+    "quarantine.no-rejects": "no rows left out of this submission are kept",
+        "`submission show` says whether some were; they are kept for quarantine_ttl.";
+    "quarantine.not-allowed": "you may not read what partners sent",
+        "Only root and the gateway's own user may, with a reason that is recorded.";
     "quarantine.not-held": "the submission is not held",
         "Perhaps somebody was faster: sallyport submission show ID";
     "quarantine.other-policy": "another version of the policy is in force",

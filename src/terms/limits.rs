@@ -93,6 +93,10 @@ pub const POLICY_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 pub const LIST_FILE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Most values of one: a value costs about 100 bytes of memory.
 pub const LIST_VALUES_MAX: usize = 1_000_000;
+/// Most reasons that are told of one row that is left out.
+pub const REJECT_REASONS_MAX: usize = 10;
+/// Bytes of rows left out that are read at once, and recorded as one reading.
+pub const REJECTS_PIECE_BYTES: usize = 4 * 1024 * 1024;
 /// Waits for a folder to be at rest before it is taken as it is.
 pub const RELOAD_SETTLE_ROUNDS_MAX: usize = 20;
 /// Longest account of one reload in the audit, bytes.

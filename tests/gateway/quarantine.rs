@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::harness::raw::{self, RawSftp, string};
-use crate::harness::{Gateway, Verdict, files_below, orders, pause};
+use crate::harness::{Gateway, Verdict, files_below, orders, orders_with, pause};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -42,6 +42,16 @@ pub(crate) const TESTS: &[Test] = &[
         "a rejected held file leaves its reason in the receipt and nothing in the spool",
         Needs::OpenSsh,
         rejected,
+    ),
+    (
+        "bad rows are split from a file, sealed, fetched with a reason, and destroyed in time",
+        Needs::OpenSsh,
+        split,
+    ),
+    (
+        "many rows left out survive kill -9, and are not those of a file that is refused",
+        Needs::OpenSsh,
+        split_large,
     ),
     (
         "what nobody decides about is rejected when its time is over",
@@ -465,5 +475,180 @@ fn forgotten() -> Verdict {
     let text = receipt(&gateway, &format!("{name}.{short}.receipt"))?;
     assert!(text.contains("nobody decided within 1 second"), "{text}");
     assert!(!text.contains("seconds"), "{text}");
+    Ok(())
+}
+
+fn split() -> Verdict {
+    let mut gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"split\"")?;
+        let path = home.join("sallyport.toml");
+        let text = fs::read_to_string(&path)?;
+        let changed = text.replacen("[spool]\n", "[spool]\nquarantine_ttl = \"5s\"\n", 1);
+        Ok(fs::write(path, changed)?)
+    })?;
+    let name = "orders_20261112.csv";
+    let text = orders_with(6, |n| format!("canary-{n}@example.org")).replacen(",DE,", ",UK,", 2);
+    let file = gateway.local(name, &text)?;
+    let put = |to: &str| format!("put {} {to}\n", file.display());
+    gateway
+        .sftp(&put("inbox/"))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED")?
+        .expect_stderr("4 rows, 2 left out")?;
+    gateway.wait_state(name, "delivered")?;
+    let object = only_object(&gateway)?;
+    assert_eq!(object.lines().count(), 5, "{object}");
+    assert!(
+        !object.contains("UK") && !object.contains("canary"),
+        "{object}"
+    );
+    let items = gateway.submissions()?;
+    let short = items[0]["short"].as_str().unwrap_or_default().to_owned();
+    let metadata = &items[0]["metadata"];
+    assert_eq!(
+        (&metadata["rows"], &metadata["rows-left-out"]),
+        (&"4".into(), &"2".into()),
+        "{metadata}"
+    );
+    let said = receipt(&gateway, &format!("{name}.{short}.receipt"))?;
+    assert!(
+        said.contains("Send the rows that were left out again"),
+        "{said}"
+    );
+    assert!(!said.contains("canary"), "{said}");
+    let files = files_below(&gateway.home())?;
+    for path in files.into_iter().filter(|path| path.is_file()) {
+        let bytes = fs::read(&path)?;
+        let found = memchr::memmem::find(&bytes, b"canary-1@example.org");
+        assert!(found.is_none(), "in {}", path.display());
+    }
+    gateway
+        .cli(&["submission", "show", &short])?
+        .expect_stdout(&format!("sallyport quarantine get {short} --out FILE"))?;
+    let to = gateway.scratch().join("rejects.ndjson");
+    let to = to.to_str().ok_or("no UTF-8")?;
+    let get = ["quarantine", "get", &short, "--out", to];
+    gateway
+        .cli(&get)?
+        .expect_code(2)?
+        .expect_stderr("quarantine.no-reason")?;
+    assert!(!Path::new(to).exists());
+    let with_reason = [&get[..], &["--reason", "which ones, ticket 7"]].concat();
+    gateway
+        .cli(&with_reason)?
+        .expect_code(0)?
+        .expect_stdout("2 rows")?;
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(to)?.permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let kept = fs::read_to_string(to)?;
+    let lines: Vec<serde_json::Value> = kept
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    assert_eq!(lines.len(), 3, "{kept}");
+    assert_eq!(lines[0]["columns"][0], "order_id");
+    assert_eq!(
+        (&lines[2]["row"], &lines[2]["line"]),
+        (&2.into(), &3.into())
+    );
+    assert_eq!(lines[2]["errors"][0]["code"], "constraint-error");
+    assert_eq!(lines[2]["errors"][0]["column"], "country");
+    let record = text.lines().nth(2).unwrap_or_default();
+    assert_eq!(lines[2]["record"], record);
+    gateway
+        .cli(&with_reason)?
+        .expect_code(6)?
+        .expect_stderr("quarantine.exists")?;
+    let audit = gateway.cli(&["audit", "tail", "--json"])?;
+    assert!(audit.stdout.contains("which ones, ticket 7"), "{audit:?}");
+    kept_once(&mut gateway, &file, &short)
+}
+
+/// Nothing is kept of what is not forwarded; what is kept is destroyed in time.
+fn kept_once(gateway: &mut Gateway, file: &Path, short: &str) -> Verdict {
+    let put = |to: &str| format!("put {} {to}\n", file.display());
+    // The same content again: nothing more is forwarded, and nothing more kept.
+    gateway
+        .sftp(&put("inbox/orders_20261113.csv"))?
+        .expect_code(0)?;
+    // A test run keeps nothing.
+    gateway.sftp(&put("test/inbox/"))?.expect_code(0)?;
+    let kept: Vec<_> = gateway.submissions()?;
+    let kept = kept.iter().filter(|item| !item["rejects_bytes"].is_null());
+    assert_eq!(kept.count(), 1);
+    let mut looks = 0;
+    loop {
+        gateway.stop()?;
+        gateway.serve()?;
+        pause();
+        let shown = gateway.json(&["submission", "show", short])?;
+        if shown["rejects_bytes"].is_null() {
+            break;
+        }
+        looks += 1;
+        assert!(looks < 200, "{shown}");
+    }
+    let other = gateway.scratch().join("other.ndjson");
+    let other = other.to_str().ok_or("no UTF-8")?;
+    gateway
+        .cli(&["quarantine", "get", short, "--out", other, "--reason", "x"])?
+        .expect_code(3)?
+        .expect_stderr("quarantine.no-rejects")?;
+    assert!(!Path::new(other).exists());
+    gateway.cli(&["audit", "verify"])?.expect_code(0)?;
+    Ok(())
+}
+
+fn split_large() -> Verdict {
+    let mut gateway =
+        Gateway::start_with(|home| under(home, "[[feed]]", "tolerance = { share = 0.5 }"))?;
+    let name = "orders_20261114.csv";
+    // Two of five are bad: more than one piece of them.
+    let text: String = orders(60_000)
+        .lines()
+        .map(|line| {
+            let is_row = line.starts_with("O-");
+            let is_bad = is_row && ["1,", "3,", "6,", "8,"].contains(&&line[9..11]);
+            if is_bad {
+                format!("{}{}\n", line.replace(",DE,", ",UK,"), "n".repeat(300))
+            } else {
+                format!("{line}\n")
+            }
+        })
+        .collect();
+    let file = gateway.local(name, &text)?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", file.display()))?
+        .expect_code(0)?
+        .expect_stderr("24000 left out")?;
+    gateway.kill()?;
+    gateway.serve()?;
+    gateway.wait_state(name, "delivered")?;
+    assert_eq!(only_object(&gateway)?.lines().count(), 36_001);
+    let items = gateway.submissions()?;
+    let short = items[0]["short"].as_str().unwrap_or_default().to_owned();
+    gateway.wait_until("one file in the spool", || Ok(spool_files(&gateway)? == 1))?;
+    let to = gateway.scratch().join("rejects.ndjson");
+    let path = to.to_str().ok_or("no UTF-8")?;
+    gateway
+        .cli(&["quarantine", "get", &short, "--out", path, "--reason", "x"])?
+        .expect_code(0)?
+        .expect_stdout("24 000 rows")?;
+    let kept = fs::read_to_string(&to)?;
+    let bad: Vec<&str> = text.lines().filter(|line| line.contains(",UK,")).collect();
+    let mut records = Vec::new();
+    for line in kept.lines().skip(1) {
+        let line: serde_json::Value = serde_json::from_str(line)?;
+        records.push(line["record"].as_str().unwrap_or_default().to_owned());
+    }
+    assert_eq!(records, bad);
+    // More than half of the next file: it is refused as ever, and nothing of it is kept.
+    let worse = orders(2000).replace(",DE,", ",UK,");
+    let file = gateway.local("orders_20261115.csv", worse)?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", file.display()))?
+        .expect_code(1)?
+        .expect_stderr("REJECTED")?;
+    gateway.wait_until("one file in the spool", || Ok(spool_files(&gateway)? == 1))?;
     Ok(())
 }
