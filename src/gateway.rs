@@ -744,7 +744,7 @@ async fn tend(intake: Intake, stopped: watch::Receiver<bool>) {
             () = &mut stop => return,
             _ = ticks.tick() => {}
         }
-        if let Err(cause) = intake.tend().await {
+        if let Err(cause) = Box::pin(intake.tend()).await {
             warn!(%cause, "unfinished files were not looked at");
         }
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use crate::intake::{Intake, Refusal, RefusalKind, receipt};
-use crate::ledger::submissions::Origin;
+use crate::ledger::submissions::{Origin, SetBy};
 use crate::terms::clock::Timestamp;
 use crate::terms::ids::{PartnerId, SubmissionId};
 use crate::terms::limits;
@@ -22,6 +22,8 @@ pub trait Peer: Send + Sync {
     fn patience(&self) -> Duration;
     /// Ends it; what it was sending is kept as far as it came.
     fn cut(&self);
+    /// It has ended: nobody waits for an answer.
+    fn is_gone(&self) -> bool;
 }
 
 /// A path being written or judged.
@@ -36,6 +38,8 @@ pub(super) struct Live {
     sender: Option<Sender>,
     /// It was taken as it was at its CLOSE.
     pub(super) is_judged: bool,
+    /// Its handle is gone without a CLOSE: what came of it is being kept.
+    is_ending: bool,
     pub(super) file: Arc<LiveFile>,
 }
 
@@ -124,9 +128,17 @@ impl Intake {
             let Err(refusal) = held else {
                 return held;
             };
-            let Some(earlier) = self.sender_at(partner, path) else {
+            let Some((earlier, is_ending)) = self.sender_at(partner, path) else {
                 return Err(refusal);
             };
+            if sender.peer.is_gone() {
+                // Nothing is taken from anybody for who has left meanwhile.
+                return Err(refusal);
+            }
+            if is_ending && begun.elapsed() <= limits::CUT_WITHIN {
+                sleep(LOOK_EVERY).await;
+                continue;
+            }
             let is_other = !Arc::ptr_eq(&earlier.peer, &sender.peer);
             if earlier.key != sender.key || !is_other {
                 return Err(refusal);
@@ -179,6 +191,7 @@ impl Intake {
                 final_path: self.final_path_of(path),
                 sender,
                 is_judged: false,
+                is_ending: false,
                 file: Arc::clone(file),
             },
         );
@@ -200,10 +213,11 @@ impl Intake {
         format!("{folder}/{name}")
     }
 
-    fn sender_at(&self, partner: &PartnerId, path: &str) -> Option<Sender> {
+    /// Who sends, and whether what came is being kept already.
+    fn sender_at(&self, partner: &PartnerId, path: &str) -> Option<(Sender, bool)> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         let (_, live) = self.in_the_way(&live, partner, path, true)?;
-        live.sender.clone()
+        Some((live.sender.clone()?, live.is_ending))
     }
 
     /// Who holds this path; and for who wants to send, who sends the same file under another of its
@@ -240,6 +254,11 @@ impl Hold {
     /// It is judged as it is: what is said of it from now on changes nothing.
     pub(super) fn is_judged(&self) {
         self.with(|live| live.is_judged = true);
+    }
+
+    /// Its handle is gone, and what came is kept.
+    pub(super) fn is_ending(&self) {
+        self.with(|live| live.is_ending = true);
     }
 
     /// Nothing more is sent: it is judged now, whatever becomes of the connection.
@@ -297,15 +316,17 @@ impl LiveFile {
     }
 
     /// Its client has set its size by its path. Below what is there, it is not whole any more: which
-    /// WRITEs the client meant to come before that and which behind it, nobody can tell. False when
+    /// WRITEs the client meant to come before that and which behind it, nobody can tell. `None` when
     /// nobody writes it any more.
-    pub(super) fn declare_by_path(&self, bytes: u64) -> bool {
-        if bytes < self.bytes() {
+    pub(super) fn declare_by_path(&self, bytes: u64) -> Option<SetBy> {
+        let by = if bytes < self.bytes() {
             self.cut_to.fetch_min(bytes, Ordering::SeqCst);
+            SetBy::PathBelow
         } else {
             self.declare(bytes);
-        }
-        !self.is_over.load(Ordering::SeqCst)
+            SetBy::Path
+        };
+        (!self.is_over.load(Ordering::SeqCst)).then_some(by)
     }
 
     /// Where it was cut by its path.

@@ -505,12 +505,14 @@ async fn digest_behind(
     }
 }
 
-/// The digest of a lane read from its first byte, apart from any inspection.
+/// The digest of a lane read from its first byte, as far as `bytes_max`, apart from any inspection.
 pub(super) fn digest_of(
     reader: &SpoolReader,
     mut hasher: Hasher,
+    bytes_max: u64,
 ) -> Result<Digests, InspectionFault> {
-    reader.visit_at(0, usize::MAX, |part| hasher.update(part))?;
+    let most = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+    reader.visit_at(0, most, |part| hasher.update(part))?;
     Ok(hasher.finish_all())
 }
 

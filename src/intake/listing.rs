@@ -141,8 +141,7 @@ impl Intake {
             return Err(absent(path));
         }
         if self.has_files(who, &folder).await? {
-            let text = format!("{} is not empty", super::view::shown(path));
-            return Err(Refusal::new(super::RefusalKind::Failure, text));
+            return Err(not_empty(path));
         }
         let mut made = self
             .0
@@ -151,7 +150,10 @@ impl Intake {
             .unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = made.get_mut(&who.partner) {
             let inside = format!("{folder}/");
-            own.retain(|known| known != folder.as_str() && !known.starts_with(&inside));
+            if own.iter().any(|known| known.starts_with(&inside)) {
+                return Err(not_empty(path));
+            }
+            own.remove(folder.as_str());
         }
         Ok(())
     }
@@ -453,6 +455,11 @@ fn fixed(policy: &Policy, path: &VirtualPath) -> Refusal {
         | Place::Rejected(..)
         | Place::Help(_) => there_already(path),
     }
+}
+
+fn not_empty(path: &VirtualPath) -> Refusal {
+    let text = format!("{} is not empty", super::view::shown(path));
+    Refusal::new(super::RefusalKind::Failure, text)
 }
 
 fn there_already(path: &VirtualPath) -> Refusal {

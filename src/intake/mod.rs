@@ -23,6 +23,7 @@ mod tasks;
 pub mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -107,6 +108,9 @@ struct Inner {
     tasks: Tasks,
     /// Something waits for delivery.
     due: Notify,
+    /// What an earlier process was receiving is cut off.
+    has_cut_off: AtomicBool,
+    started_at: Timestamp,
 }
 
 /// What has just happened to a name.
@@ -186,7 +190,7 @@ impl Intake {
             keyring,
             authority: parts.authority,
             receipt_key: parts.receipt_key,
-            clock: parts.clock,
+            clock: Arc::clone(&parts.clock),
             rng: parts.rng,
             metrics: parts.metrics,
             verdict: parts.verdict,
@@ -199,6 +203,8 @@ impl Intake {
             live: Mutex::new(HashMap::new()),
             tasks: Tasks::new(tokio::runtime::Handle::current()),
             due: Notify::new(),
+            has_cut_off: AtomicBool::new(false),
+            started_at: parts.clock.now(),
         }))
     }
 
@@ -215,6 +221,13 @@ impl Intake {
     fn is_owned(&self, id: SubmissionId) -> bool {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.values().any(|live| live.id == Some(id))
+    }
+
+    /// It is being brought from one state to another, and nobody sends or judges it.
+    fn is_mended(&self, id: SubmissionId) -> bool {
+        let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.values()
+            .any(|live| live.id == Some(id) && live.is_sent() && !live.is_judged)
     }
 
     /// What the client of a key compares by.

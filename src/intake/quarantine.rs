@@ -352,7 +352,7 @@ impl Intake {
                 digest,
                 old_digests: row.old_digests.clone(),
                 raw,
-                mtime: row.mtime,
+                mtime: None,
                 received_at,
             },
             decided_at,
@@ -362,6 +362,7 @@ impl Intake {
             receipt,
             outcome: Outcome::Rejected,
             decision: Some(decision.clone()),
+            instead_of: None,
         };
         ledger
             .settle(beginning.clone(), settlement)
@@ -369,6 +370,12 @@ impl Intake {
             .map_err(|fault| ours(&fault))?;
         self.0.quota.give_back(&row.partner, row.bytes);
         self.unlink_after(&beginning, &[], true).await;
+        if let Some(old) = row.instead_of
+            && let Err(fault) = ledger.show(old).await
+        {
+            // What was removed to make room for it is accepted whatever its listing says.
+            tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
+        }
         self.account_decided(&row, &report, &decision);
         Ok(())
     }

@@ -45,10 +45,12 @@ impl Intake {
         Ok(())
     }
 
-    /// What was left alone since then has been so for the feed's quiet window; `None`: it has none.
+    /// What was left alone since then has been so for the feed's quiet window; `None`: it has none, or
+    /// nobody could have touched anything for so long yet.
     fn left_before(&self, feed: &Feed) -> Option<Timestamp> {
         let micros = i64::try_from(feed.quiet_window_ms?).unwrap_or(i64::MAX);
-        Some(self.now().plus_micros(-micros.saturating_mul(1000)))
+        let before = self.now().plus_micros(-micros.saturating_mul(1000));
+        (before >= self.0.started_at).then_some(before)
     }
 
     async fn take(&self, id: SubmissionId, before: Timestamp) -> Result<(), RecoverFault> {
@@ -86,8 +88,10 @@ impl Intake {
             Ok(permit) => permit,
             Err(refused) => return Ok(Err(refused.to_string())),
         };
-        if permit.feed().quiet_window_ms.is_none() {
-            return Ok(Err("its feed has no quiet window any more".to_owned()));
+        let before = self.left_before(permit.feed());
+        if before.is_none_or(|before| row.moment >= before) {
+            let why = "its feed has no quiet window any more, or a longer one";
+            return Ok(Err(why.to_owned()));
         }
         let (ledger, path) = (&self.0.ledger, permit.path().as_str());
         if ledger.came_since(&row.partner, path, row.moment).await? {

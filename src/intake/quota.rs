@@ -129,6 +129,16 @@ impl Share {
             )
     }
 
+    /// The most there ever is for this partner.
+    pub(super) fn most(&self) -> u64 {
+        self.bytes_max.min(self.quota.bytes_max)
+    }
+
+    /// No room will ever be enough for a file of `bytes` bytes.
+    pub(super) fn never_fits(&self, bytes: u64) -> bool {
+        bytes > self.most()
+    }
+
     /// Takes as much as a file of `bytes` bytes needs; false when there is not enough. What was
     /// taken before stays.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {

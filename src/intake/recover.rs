@@ -7,16 +7,19 @@
 use std::collections::HashSet;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::time::{Instant, sleep};
 
 use crate::authority::places::Area;
 use crate::depot::spool::{SpoolFault, SpoolReader};
 use crate::inspect::report::Sample;
-use crate::intake::hold::{Hold, LiveFile};
+use crate::intake::hold::{Hold, LOOK_EVERY, LiveFile};
 use crate::intake::inspection::{Effort, Inspected, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
 use crate::intake::settle::{Case, UploadFault, inspect};
-use crate::intake::submission::{Ending, Unjudged};
-use crate::intake::{Intake, micros};
+use crate::intake::submission::{Ending, Unjudged, over_when_cut_off};
+use crate::intake::{Intake, Refusal, micros};
 use crate::ledger::LedgerFault;
 use crate::ledger::submissions::{Beginning, Row, State};
 use crate::policy::feed::Feed;
@@ -24,7 +27,8 @@ use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
 use crate::terms::digest::Digest;
-use crate::terms::ids::SubmissionId;
+use crate::terms::ids::{PartnerId, SubmissionId};
+use crate::terms::limits;
 use crate::terms::verdict::Verdict;
 
 /// Why a row could not be ended; the next start tries again.
@@ -43,7 +47,7 @@ pub(super) enum RecoverFault {
     )]
     NoPolicy(String),
     #[error(transparent)]
-    Refused(#[from] crate::intake::Refusal),
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Spool(#[from] SpoolFault),
 }
@@ -95,14 +99,20 @@ impl Intake {
     pub async fn tend(&self) -> Result<(), LedgerFault> {
         self.expire().await?;
         self.purge().await?;
-        for one in self.0.ledger.waiting().await? {
+        let mut waiting = self.0.ledger.waiting().await?;
+        // What was being sent comes first: its client may want to go on, and that takes no time.
+        waiting.sort_by_key(|one| one.state != State::Receiving);
+        for one in waiting {
+            if one.state != State::Receiving {
+                self.0.has_cut_off.store(true, Ordering::Release);
+            }
             if self.is_owned(one.id) {
                 continue;
             }
             // One at a time: what is waited for here may be large.
             let done = match one.state {
                 State::Receiving => self.cut_off(one.id).await,
-                State::Received => self.rejudge(one.id).await,
+                State::Received => Box::pin(self.rejudge(one.id)).await,
                 State::Accepted
                 | State::Delivering
                 | State::Failing
@@ -124,6 +134,33 @@ impl Intake {
                 Err(fault) => {
                     tracing::error!(event = Event::SubmissionUnrecovered.as_str(), submission = %one.id, %fault);
                 }
+            }
+        }
+        self.0.has_cut_off.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// What an earlier process was receiving at a path is cut off before anybody looks there: until
+    /// [`Intake::tend`] has come by it, it would not be seen.
+    pub(super) async fn cut_off_at(&self, partner: &PartnerId, path: &str) -> Result<(), Refusal> {
+        if self.0.has_cut_off.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let broken = |fault: &dyn std::fmt::Display| Refusal::ours("look what came before", fault);
+        let ledger = &self.0.ledger;
+        let found = ledger.receiving_at(partner, path).await;
+        for id in found.map_err(|fault| broken(&fault))? {
+            let begun = Instant::now();
+            while self.is_mended(id) && begun.elapsed() < limits::CUT_WITHIN {
+                sleep(LOOK_EVERY).await;
+            }
+            if self.is_owned(id) {
+                continue;
+            }
+            match self.cut_off(id).await {
+                // Somebody else is at it.
+                Ok(()) | Err(RecoverFault::Refused(_)) => {}
+                Err(fault) => return Err(broken(&fault)),
             }
         }
         Ok(())
@@ -224,9 +261,7 @@ impl Intake {
         };
         let unjudged = Unjudged {
             beginning: Beginning {
-                over: row
-                    .over
-                    .map(|over| row.cut.map_or(over, |cut| over.min(cut))),
+                over: over_when_cut_off(row.over, row.cut, row.set.filter(|set| *set > bytes)),
                 ..beginning_of(&row, wrapped)
             },
             raw_inline: sealed.inline,
@@ -315,11 +350,12 @@ impl Intake {
             setup,
             out_key: out_key_wrapped,
             raw,
-            mtime: row.mtime,
+            file: None,
             old_digests: row.old_digests.clone(),
             received_at: row.received_at.unwrap_or(row.opened_at),
             faults,
             decision: None,
+            instead_of: None,
             untaken: None,
         };
         Ok((case, reader))
@@ -333,7 +369,7 @@ impl Intake {
     ) -> Result<(Inspected, Digest), RecoverFault> {
         let raw_reader = reader.clone();
         let hasher = case.setup.hasher();
-        let made = blocking(move || digest_of(&raw_reader, hasher)).await??;
+        let made = blocking(move || digest_of(&raw_reader, hasher, u64::MAX)).await??;
         case.old_digests = made.old;
         let inspected = inspect(Effort::Large, None, case.setup.clone(), reader, None).await?;
         Ok((inspected, made.digest))

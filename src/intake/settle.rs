@@ -15,13 +15,14 @@ use crate::authority::places::Area;
 use crate::authority::signing::RECEIPT_NAMESPACE;
 use crate::depot::spool::{SealedLane, SpoolReader, SpoolWriter};
 use crate::inspect::report::{Finding, Report, Sample};
+use crate::intake::hold::LiveFile;
 use crate::intake::inspection::{
     Behind, Digesting, Effort, Inspected, Inspection, InspectionFault, Setup, blocking, digest_of,
     perform,
 };
 use crate::intake::quota::Share;
 use crate::intake::receipt::{Facts, ascii, hex};
-use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged};
+use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged, oversized};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
 use crate::ledger::rejects::Rejects;
@@ -34,6 +35,7 @@ use crate::telemetry::{Channel, Event};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, DigestKind, Digests, Hasher, OldDigests};
+use crate::terms::ids::SubmissionId;
 use crate::terms::verdict::Verdict;
 
 /// Where the answer goes; nobody may be listening any more.
@@ -47,13 +49,16 @@ pub(super) struct Case {
     pub(super) setup: Setup,
     pub(super) out_key: Vec<u8>,
     pub(super) raw: SealedLane,
-    pub(super) mtime: Option<i64>,
+    /// What its client says of it meanwhile; what it has said of an earlier process's is in the ledger.
+    pub(super) file: Option<Arc<LiveFile>>,
     /// Known once the file is digested.
     pub(super) old_digests: OldDigests,
     pub(super) received_at: Timestamp,
     pub(super) faults: Vec<UploadFault>,
     /// What the person said who released it.
     pub(super) decision: Option<Decision>,
+    /// The accepted file that its client has just removed to make room for it.
+    pub(super) instead_of: Option<SubmissionId>,
     /// A WRITE was refused, with this text: what is there is not all that was sent.
     pub(super) untaken: Option<String>,
 }
@@ -129,6 +134,7 @@ impl Receiving {
             let stale = over.filter(|_| !is_said_whole);
             self.faults
                 .extend(stale.and_then(|over| stale_tail(end, over)));
+            self.faults.extend(oversized(end, &self.feed));
         }
         let reader = raw.reader();
         let followed = self.behind.as_mut().and_then(Behind::seal);
@@ -145,6 +151,7 @@ impl Receiving {
         let channel = channel_of(&self.beginning);
         let (intake, share) = (self.intake.clone(), self.share);
         let named_before = self.named_before;
+        let unfinished = self.unfinished;
         let mut case = Case {
             beginning: self.beginning,
             policy: self.policy,
@@ -152,12 +159,17 @@ impl Receiving {
             setup: self.setup,
             out_key: self.out_key_wrapped,
             raw: sealed,
-            mtime: self.file.mtime(),
+            file: Some(self.file),
             old_digests: OldDigests::default(),
-            received_at: closed_at,
+            // What was left alone came when it was closed, not when that was noticed.
+            received_at: match (self.evidence, &named_before) {
+                (Some(Evidence::Quiet), Some((_, closed_at))) => *closed_at,
+                (_, _) => closed_at,
+            },
             faults: self.faults,
             untaken: self.refusal.map(|refusal| refusal.text),
             decision: None,
+            instead_of: None,
         };
         let mut tell = Some(tell);
         let mut digested = None;
@@ -206,12 +218,17 @@ impl Receiving {
                     // It is *received* and stays in the spool until it can be settled.
                     share.leave(contiguous);
                 }
+                if let (Some(unfinished), Ok(_)) = (unfinished, &settled) {
+                    // This one has taken its place; a refused one would not have. What fails is in the log.
+                    drop(intake.discard(&unfinished).await);
+                }
                 settled
             }
             Err(fault) => {
                 let refusal = Refusal::ours("inspect a file", &fault);
                 if tell.is_some() {
                     // It is what it was: cut off, or closed under a partial name.
+                    let mtime = case.mtime();
                     let mut beginning = case.beginning;
                     let (ending, at) = match named_before {
                         Some((path, at)) => {
@@ -223,7 +240,7 @@ impl Receiving {
                     let unjudged = Unjudged {
                         beginning,
                         raw_inline: case.raw.inline,
-                        mtime: case.mtime,
+                        mtime,
                         bytes: contiguous.min(cut_to.unwrap_or(u64::MAX)),
                         declared: declared_for_later,
                         ending,
@@ -287,11 +304,13 @@ impl Intake {
             Some(_) => None,
             None => self.removed_lately(partner, path),
         };
+        case.instead_of = removed;
         let earlier = match (self.earlier_accepted(&case).await.map_err(ours)?, removed) {
             (None, Some(id)) => self.0.ledger.submission(id).await.map_err(ours)?,
             (earlier, _) => earlier,
         };
-        if let (Some(row), SameName::Reject) = (&earlier, case.feed.same_name)
+        let same = self.same_name(&case).await.map_err(ours)?;
+        if let (Some(row), SameName::Reject) = (&same, case.feed.same_name)
             && case.area() == Area::Production
             && row.digest != Some(digest)
         {
@@ -342,7 +361,9 @@ impl Intake {
             Lane::Raw
         };
         let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
+        let (file, mtime) = (case.file.clone(), case.mtime());
         let settled = self.record(case, inspected, digest, earlier, known).await?;
+        self.keep_late_mtime(beginning.id, mtime, file).await;
         match share.take() {
             Some(share) if is_held => share.leave(bytes),
             // The raw key is gone, and with it what counted.
@@ -377,6 +398,18 @@ impl Intake {
                 lines: settled.lines,
             }),
         }
+    }
+
+    /// The submission that has used this name, listed or not, where a name may be used once.
+    async fn same_name(&self, case: &Case) -> Result<Option<Row>, LedgerFault> {
+        if case.feed.same_name != SameName::Reject {
+            return Ok(None);
+        }
+        let (partner, path) = (&case.beginning.partner, &case.beginning.path);
+        let ever = Timestamp::from_micros(i64::MIN);
+        let ledger = &self.0.ledger;
+        let found = ledger.newest_accepted_at(partner, path, ever).await?;
+        Ok(found.filter(|row| row.id != case.beginning.id))
     }
 
     /// The accepted submission that the listing shows at this path now.
@@ -426,6 +459,22 @@ impl Intake {
                 Ok(None)
             }
             (SameContent::Known | SameContent::Reject | SameContent::Allow, found) => Ok(found),
+        }
+    }
+
+    /// A time that was set while the verdict was being written.
+    async fn keep_late_mtime(
+        &self,
+        id: SubmissionId,
+        known: Option<i64>,
+        file: Option<Arc<LiveFile>>,
+    ) {
+        let mtime = file.and_then(|file| file.mtime());
+        let Some(mtime) = mtime.filter(|_| mtime != known) else {
+            return;
+        };
+        if let Err(fault) = self.0.ledger.set_mtime(id, mtime).await {
+            tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
         }
     }
 
@@ -522,6 +571,7 @@ impl Intake {
                 Verdict::Rejected => Outcome::Rejected,
             },
             decision: case.decision.clone(),
+            instead_of: case.instead_of.filter(|_| report.verdict == Verdict::Held),
         };
         self.0
             .ledger
@@ -669,11 +719,15 @@ impl Case {
         Some(Rejects { key, lane })
     }
 
+    fn mtime(&self) -> Option<i64> {
+        self.file.as_ref().and_then(|file| file.mtime())
+    }
+
     fn whole(&self, digest: Digest) -> Whole {
         Whole {
             digest,
             raw: self.raw.clone(),
-            mtime: self.mtime,
+            mtime: self.mtime(),
             old_digests: self.old_digests.clone(),
             received_at: self.received_at,
         }
@@ -816,8 +870,10 @@ fn digest_of_whole(
 ) -> Pin<Box<dyn Future<Output = Result<Digests, InspectionFault>> + Send>> {
     let making = match (followed, effort) {
         (Some(following), _) => following,
-        (None, Effort::Small) => return Box::pin(ready(digest_of(&reader, hasher))),
-        (None, Effort::Large) => tokio::task::spawn_blocking(move || digest_of(&reader, hasher)),
+        (None, Effort::Small) => return Box::pin(ready(digest_of(&reader, hasher, u64::MAX))),
+        (None, Effort::Large) => {
+            tokio::task::spawn_blocking(move || digest_of(&reader, hasher, u64::MAX))
+        }
     };
     Box::pin(async move { making.await.unwrap_or(Err(InspectionFault::Ended)) })
 }

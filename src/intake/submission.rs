@@ -93,6 +93,10 @@ pub(super) struct Receiving {
     was_closed: bool,
     /// The partial name it was closed under and has until there is a verdict, and since when.
     pub(super) named_before: Option<(String, Timestamp)>,
+    /// The file that was taken, and that its partner sees, under this name; it was not truncated.
+    over_taken: Option<SubmissionId>,
+    /// An unfinished file under its final name: it goes when this one takes its place.
+    pub(super) unfinished: Option<Row>,
     woken_at: u64,
     pub(super) file: Arc<LiveFile>,
 }
@@ -171,9 +175,17 @@ impl Intake {
         let partner = permit.identity().partner.clone();
         let path = permit.path().as_str().to_owned();
         let file = LiveFile::new(0);
+        self.cut_off_at(&partner, &path).await?;
         let hold = self
-            .hold_to_send(&partner, &path, &origin, peer, &file)
+            .hold_to_send(&partner, &path, &origin, Arc::clone(&peer), &file)
             .await?;
+        if peer.is_gone() {
+            // Nothing is thrown away for who has left meanwhile.
+            return Err(Refusal::new(
+                RefusalKind::Failure,
+                "nobody waits for this file",
+            ));
+        }
         let there = async |since| {
             let found = self.0.ledger.at_path(&partner, &path, since).await;
             found.map_err(|fault| Refusal::ours("look up the path", &fault))
@@ -224,6 +236,10 @@ impl Intake {
                 let over = row.over.filter(|_| row.state == State::Held);
                 over.unwrap_or(0).max(row.bytes)
             });
+        let over_taken = earlier
+            .as_ref()
+            .filter(|row| is_taken(row) && !truncates)
+            .map(|row| row.id);
         let mut receiving = match earlier.filter(|row| row.state == State::Interrupted) {
             Some(row) if !truncates => {
                 let promised = opening.declared_bytes;
@@ -244,6 +260,7 @@ impl Intake {
         if opening.append {
             receiving.append = Append::FromSomewhere;
         }
+        receiving.over_taken = over_taken;
         // What goes on keeps what it was begun over.
         receiving.beginning.over = over.or(receiving.beginning.over);
         // A declared size is taken at once; somebody else may have been quicker.
@@ -440,6 +457,8 @@ impl Intake {
             cut_at_write: None,
             was_closed: false,
             named_before: None,
+            over_taken: None,
+            unfinished: None,
             woken_at: 0,
             file,
         })
@@ -504,8 +523,12 @@ impl Intake {
         own: u64,
     ) -> Result<(), Refusal> {
         let partner = &permit.identity().partner;
-        let free = self.0.quota.of(partner, permit.policy().quota_bytes).free;
-        let room = free.saturating_add(own);
+        let quota = self.0.quota.of(partner, permit.policy().quota_bytes);
+        if declared > quota.bytes {
+            let text = over_quota(quota.bytes);
+            return Err(Refusal::new(RefusalKind::Failure, text));
+        }
+        let room = quota.free.saturating_add(own);
         if room == 0 || declared > room {
             return Err(self.spool_full(permit.identity(), declared));
         }
@@ -693,7 +716,9 @@ impl Submission {
             let is_known_whole = receiving.is_said_whole();
             let has_given_up = receiving.cut_at_write.is_some();
             let is_untouched = (receiving.is_untouched && !is_known_whole) || has_given_up;
-            if is_untouched && refused.is_none() {
+            if receiving.is_nothing_new() {
+                drop(tell.send(receiving.leave_as_it_was().await));
+            } else if is_untouched && refused.is_none() {
                 // Opened and closed, and nothing written: what was cut off is still cut off.
                 let ending = if receiving.was_closed && receiving.is_untouched && !is_short {
                     Ending::Closed
@@ -784,6 +809,7 @@ impl Drop for Submission {
     fn drop(&mut self) {
         if let Some(receiving) = self.0.take() {
             let intake = receiving.intake.clone();
+            receiving.hold.is_ending();
             intake.0.tasks.spawn(async move {
                 // The partner is gone; a failure is in the log already.
                 drop(receiving.keep(Ending::CutOff).await);
@@ -799,7 +825,9 @@ impl Receiving {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
-        if let Some(fatal) = self.behind.as_ref().and_then(|b| b.progress.fatal.get()) {
+        let fatal = self.behind.as_ref().and_then(|b| b.progress.fatal.get());
+        // Where it was rewritten, all of it is looked at again in the end.
+        if let Some(fatal) = fatal.filter(|_| self.raw.rewritten_from().is_none()) {
             let detail = fatal
                 .samples
                 .first()
@@ -822,23 +850,13 @@ impl Receiving {
             .ok()
             .and_then(|len| offset.checked_add(len));
         let Some(end) = end.filter(|end| *end <= self.feed.bytes_max) else {
-            let text = too_large(self.feed.bytes_max);
-            let detail = text
-                .trim_start_matches("REJECTED limit-exceeded: ")
-                .to_owned();
-            self.faults.push(UploadFault {
-                verdict: Verdict::Rejected,
-                code: Code::LimitExceeded,
-                rule: "max_size",
-                sample: Sample {
-                    detail,
-                    ..Sample::default()
-                },
-            });
-            return Err(self.refuse(text));
+            return Err(self.refuse_as_too_large(too_large(self.feed.bytes_max)));
         };
         // Rewrites append: the disk must not grow without end under a small file.
         let sealed_max = self.raw.end().saturating_mul(2).max(REWRITE_BYTES_FREE);
+        if self.share.never_fits(end) {
+            return Err(self.refuse_as_too_large(over_quota(self.share.most())));
+        }
         if !self.share.grow(end) || self.raw.sealed_bytes() > sealed_max {
             self.intake.0.metrics.limit_reached(Limit::Spool);
             return Err(self.spoil(full()));
@@ -866,9 +884,22 @@ impl Receiving {
         Ok(())
     }
 
+    fn refuse_as_too_large(&mut self, text: String) -> Refusal {
+        self.faults.push(oversize(&text));
+        self.refuse(text)
+    }
+
     /// Cuts what was there before where it is written over: from the start, that makes another file of
     /// it. How long it was is remembered, since its client may have meant to keep the rest.
     fn write_over(&mut self, offset: u64) -> Result<(), Refusal> {
+        if self.raw.end() > self.inherited {
+            // What was sent behind it would be lost with the rest, and it was said to be there.
+            let text = format!(
+                "{} bytes were there, and more was sent behind them; remove it and send all of it",
+                self.inherited
+            );
+            return Err(self.spoil(Refusal::new(RefusalKind::Failure, text)));
+        }
         self.beginning.over = self.beginning.over.max(Some(self.inherited));
         self.cut(offset)?;
         if offset == 0 && self.is_old_promise {
@@ -888,6 +919,11 @@ impl Receiving {
 
     fn set_bytes(&mut self, bytes: u64) -> Result<Option<PendingSize>, Refusal> {
         if bytes < self.raw.end() && !matches!(self.append, Append::No) {
+            if self.cut_at_write.is_some_and(|cut| cut < bytes) {
+                // A hole that no WRITE can fill: they all go to the end.
+                let text = "its size was set twice, and is larger now; send it again";
+                return Err(self.spoil(Refusal::new(RefusalKind::Failure, text)));
+            }
             self.cut_at_write = Some(bytes);
             self.file.set_bytes(bytes);
             return Ok(None);
@@ -952,6 +988,33 @@ impl Receiving {
         let set = self.file.declared().filter(|set| *set > self.raw.end());
         set.or(self.promised_bytes)
             .filter(|_| self.file.cut_to().is_none())
+    }
+
+    /// Opened over a file that was taken, which was not truncated, and nothing written and no size set: the
+    /// file is as it was.
+    fn is_nothing_new(&self) -> bool {
+        let is_silent = self.file.declared().is_none() && self.promised_bytes.is_none();
+        let is_as_opened = is_silent && self.file.cut_to().is_none() && self.refusal.is_none();
+        self.over_taken.is_some() && self.raw.end() == 0 && is_as_opened
+    }
+
+    /// Its times may have been set.
+    async fn leave_as_it_was(mut self) -> Result<Told, Refusal> {
+        if let Some(behind) = self.behind.take() {
+            behind.cancel().await;
+        }
+        if self.begun {
+            // A sync of nothing has made a row of it.
+            let id = self.beginning.id;
+            let removed = self.intake.0.ledger.remove(id).await;
+            removed.map_err(|fault| Refusal::ours("forget an untouched file", &fault))?;
+            self.intake.unlink(id, &Lane::ALL).await;
+        }
+        if let (Some(id), Some(mtime)) = (self.over_taken, self.file.mtime()) {
+            let kept = self.intake.0.ledger.set_mtime(id, mtime).await;
+            kept.map_err(|fault| Refusal::ours("set its time", &fault))?;
+        }
+        Ok(Told::default())
     }
 
     /// Another number of bytes has arrived than the client declared.
@@ -1076,7 +1139,11 @@ impl Receiving {
         .map_err(|fault| Refusal::ours("keep a partial file", &fault))?;
         let case = Unjudged {
             beginning: Beginning {
-                over: self.beginning.over.map(|over| over.min(most)),
+                over: over_when_cut_off(
+                    self.beginning.over,
+                    self.file.cut_to(),
+                    self.file.declared().filter(|set| *set > contiguous),
+                ),
                 ..self.beginning
             },
             raw_inline: sealed.inline,
@@ -1111,6 +1178,17 @@ pub(super) fn being_checked(name: &str) -> Refusal {
     Refusal::new(RefusalKind::PermissionDenied, text)
 }
 
+/// How long what was there was, of a file that is cut off: not longer than where it was cut, and as long
+/// as it was made, however little of that has come.
+pub(super) fn over_when_cut_off(
+    over: Option<u64>,
+    cut: Option<u64>,
+    made: Option<u64>,
+) -> Option<u64> {
+    let over = over.map(|over| over.min(cut.unwrap_or(u64::MAX)));
+    over.max(made.filter(|_| cut.is_none()))
+}
+
 /// The spool is full, in all or for this partner.
 fn full() -> Refusal {
     Refusal::new(
@@ -1118,6 +1196,32 @@ fn full() -> Refusal {
         "TRY LATER gateway-full: nothing is wrong with your file",
     )
 }
+
+/// It can never fit.
+fn over_quota(bytes_max: u64) -> String {
+    format!("{}, which is all the room there is", too_large(bytes_max))
+}
+
+/// A file over a limit, as its refusal says.
+fn oversize(text: &str) -> UploadFault {
+    UploadFault {
+        verdict: Verdict::Rejected,
+        code: Code::LimitExceeded,
+        rule: "max_size",
+        sample: Sample {
+            detail: text.trim_start_matches(TOO_LARGE).to_owned(),
+            ..Sample::default()
+        },
+    }
+}
+
+/// A file that is larger than its feed takes now, whatever was allowed when it was sent.
+pub(super) fn oversized(end: u64, feed: &Feed) -> Option<UploadFault> {
+    (end > feed.bytes_max).then(|| oversize(&too_large(feed.bytes_max)))
+}
+
+/// How the refusal of a large file begins.
+const TOO_LARGE: &str = "REJECTED limit-exceeded: ";
 
 /// The size limit in the units policy writes it in.
 fn too_large(bytes_max: u64) -> String {
@@ -1129,5 +1233,5 @@ fn too_large(bytes_max: u64) -> String {
             || format!("{bytes_max} bytes"),
             |(unit, name)| format!("{} {name}", bytes_max / unit),
         );
-    format!("REJECTED limit-exceeded: over {size}")
+    format!("{TOO_LARGE}over {size}")
 }

@@ -162,13 +162,14 @@ impl Intake {
             .open_data_key(row.id, Purpose::Raw, wrapped)
             .map_err(|fault| ours(&fault))?;
         let inline = row.raw.as_ref().and_then(|raw| raw.inline.clone());
-        let (spool, id) = (self.0.spool.clone(), row.id);
+        let (spool, id, bytes) = (self.0.spool.clone(), row.id, row.bytes);
         // The feed's own digest is of no use for a part; its cost is little.
         let hasher = Hasher::with(DigestKind::Blake3, OldKinds::only(kind));
         let made = blocking(move || {
             let _held = hold;
             let raw = spool.resume(id, Lane::Raw, &key, inline.as_deref())?;
-            digest_of(&raw.reader(), hasher)
+            // It may have been cut by its path, or go on behind a gap.
+            digest_of(&raw.reader(), hasher, bytes)
         })
         .await
         .map_err(|fault| ours(&fault))?

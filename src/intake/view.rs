@@ -18,10 +18,11 @@ use crate::intake::settle::is_accepted;
 use crate::intake::submission::{Evidence, Submission, Why, being_checked};
 use crate::intake::{Intake, Lately, Refusal, RefusalKind, Told, help, micros};
 use crate::ledger::LedgerFault;
-use crate::ledger::submissions::{Document, Origin, ReceiptEntry, Row, SetBy, State};
+use crate::ledger::submissions::{Document, Named, Origin, ReceiptEntry, Row, State};
 use crate::policy::feed::Policy;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
+use crate::terms::ids::SubmissionId;
 use crate::terms::limits;
 use crate::terms::path::VirtualPath;
 
@@ -62,6 +63,15 @@ pub struct Entry {
     pub name: String,
     /// Its attributes.
     pub attributes: Attributes,
+}
+
+/// A file that is being written or judged.
+struct LiveAt {
+    id: SubmissionId,
+    file: Arc<LiveFile>,
+    mode: u32,
+    /// Nobody writes it any more.
+    is_sent: bool,
 }
 
 /// A file open for reading.
@@ -128,6 +138,7 @@ impl Intake {
         area: Area,
         path: &VirtualPath,
     ) -> Result<Attributes, Refusal> {
+        self.cut_off_at(&who.partner, path.as_str()).await?;
         if let Some(live) = self.live_attributes(who, path.as_str()) {
             return Ok(live);
         }
@@ -286,6 +297,10 @@ impl Intake {
         origin: Origin,
     ) -> Result<Told, Refusal> {
         let policy = self.policy_of(who)?;
+        if from == to {
+            // rename(2) of a file to itself does nothing.
+            return self.stat(who, from).await.map(|_| Told::default());
+        }
         let (_from_hold, row) = self.held_row(who, &policy, from, "renamed").await?;
         if row.state != State::Interrupted {
             return Err(Refusal::new(
@@ -311,10 +326,14 @@ impl Intake {
                 let text = format!("{} exists already", shown(permit.path()));
                 return Err(Refusal::new(RefusalKind::Failure, text));
             }
-            let path = permit.path().as_str().to_owned();
+            let named = Named {
+                path: permit.path().as_str().to_owned(),
+                name: permit.name().to_owned(),
+                feed: permit.feed().id.clone(),
+            };
             self.0
                 .ledger
-                .touch(row.id, None, None, Some(path))
+                .touch(row.id, None, None, Some(named))
                 .await
                 .map_err(broken)?;
             return Ok(Told::default());
@@ -363,14 +382,9 @@ impl Intake {
         }
         file.set_bytes(row.bytes);
         let why = Why::Whole(evidence);
-        let receiving = self.resume(&permit, origin, row, hold, file, why).await?;
-        let told = Submission::of(receiving).close().await?;
-        if let Some(unfinished) = unfinished {
-            // It has taken the place of this one; a refused one would not have.
-            // What fails is in the log.
-            drop(self.discard(&unfinished).await);
-        }
-        Ok(told)
+        let mut receiving = self.resume(&permit, origin, row, hold, file, why).await?;
+        receiving.unfinished = unfinished;
+        Submission::of(receiving).close().await
     }
 
     /// SETSTAT on a path: mtime is remembered, and that the file is empty now; the rest is accepted
@@ -395,8 +409,17 @@ impl Intake {
             Place::Nowhere => return Err(nowhere(&policy, path)),
         };
         let path = canonical(&policy, area, below)?;
-        if let (Some(mtime), Some(live)) = (mtime, self.live_file(who, path.as_str())) {
-            live.set_mtime(mtime);
+        self.cut_off_at(&who.partner, path.as_str()).await?;
+        if let (Some(mtime), Some(live)) = (mtime, self.live(who, path.as_str())) {
+            live.file.set_mtime(mtime);
+            if live.is_sent {
+                // Whoever judges it may have asked for its time already.
+                self.0
+                    .ledger
+                    .set_mtime(live.id, mtime)
+                    .await
+                    .map_err(broken)?;
+            }
             if bytes.is_none() {
                 return Ok(());
             }
@@ -440,14 +463,9 @@ impl Intake {
         };
         match live {
             Some((file, Some(id))) => {
-                let by = if bytes < file.bytes() {
-                    SetBy::PathBelow
-                } else {
-                    SetBy::Path
-                };
-                if !file.declare_by_path(bytes) {
+                let Some(by) = file.declare_by_path(bytes) else {
                     return Ok(SetSize::Moving);
-                }
+                };
                 let declared = self.0.ledger.declare(id, bytes, by).await;
                 return declared.map(|()| SetSize::Done).map_err(broken);
             }
@@ -566,6 +584,7 @@ impl Intake {
         path: &VirtualPath,
     ) -> Result<(Hold, Option<Row>, Arc<LiveFile>), Refusal> {
         let file = LiveFile::new(0);
+        self.cut_off_at(&who.partner, path.as_str()).await?;
         let hold = self.hold(&who.partner, path.as_str(), &who.source.to_string(), &file)?;
         let since = self.shown_since(&who.partner);
         let row = self
@@ -581,20 +600,19 @@ impl Intake {
     }
 
     /// The file being written at a path; one that is only held for a change does not count.
-    fn live_file(&self, who: &Identity, path: &str) -> Option<Arc<LiveFile>> {
-        self.live(who, path).map(|(file, _)| file)
-    }
-
-    /// The same, and its mode.
-    fn live(&self, who: &Identity, path: &str) -> Option<(Arc<LiveFile>, u32)> {
+    fn live(&self, who: &Identity, path: &str) -> Option<LiveAt> {
         let live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.get(&(who.partner.clone(), path.to_owned()))
-            .filter(|live| live.id.is_some())
-            .map(|live| (Arc::clone(&live.file), live.mode()))
+        let found = live.get(&(who.partner.clone(), path.to_owned()))?;
+        Some(LiveAt {
+            id: found.id?,
+            file: Arc::clone(&found.file),
+            mode: found.mode(),
+            is_sent: found.is_sent(),
+        })
     }
 
     fn live_attributes(&self, who: &Identity, path: &str) -> Option<Attributes> {
-        let (file, mode) = self.live(who, path)?;
+        let LiveAt { file, mode, .. } = self.live(who, path)?;
         Some(Attributes {
             kind: EntryKind::File,
             bytes: file.bytes(),

@@ -146,6 +146,7 @@ pub(super) fn content(bytes: [u8; 32]) -> Digest {
 
 pub(super) fn accepted(n: u32) -> Settlement {
     Settlement {
+        instead_of: None,
         whole: whole(n),
         decided_at: at(i64::from(n) + 3),
         rows: 6,

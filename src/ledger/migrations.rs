@@ -277,5 +277,7 @@ CREATE TABLE rejects (
     at         INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX rejects_by_time ON rejects (at);
+-- Of a held file: the accepted one that was removed to make room for it.
+ALTER TABLE submissions ADD COLUMN instead_of TEXT;
 ",
 ];

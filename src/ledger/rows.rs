@@ -438,6 +438,29 @@ impl Ledger {
         .await
     }
 
+    /// Rows *receiving* at a path.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn receiving_at(
+        &self,
+        partner: &PartnerId,
+        path: &str,
+    ) -> Result<Vec<SubmissionId>, LedgerFault> {
+        let (partner, path) = (partner.to_string(), path.to_owned());
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT id FROM submissions WHERE partner = ?1 AND path = ?2 AND state = 'receiving'
+                 ORDER BY moment, seq",
+            )?;
+            let found = statement.query_map((partner, path), |row| {
+                Ok(row.get::<_, Parsed<SubmissionId>>(0)?.0)
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
     /// Files of a feed that were closed under a partial name before `before`, and not renamed.
     ///
     /// # Errors
@@ -809,6 +832,9 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         known_as: row.get::<_, Option<Parsed<_>>>("known_as")?.map(|id| id.0),
         replaced: row.get("replaced")?,
         left_out: bytes_of(row, "left_out")?,
+        instead_of: row
+            .get::<_, Option<Parsed<_>>>("instead_of")?
+            .map(|id| id.0),
         hidden: row.get("hidden")?,
         closed: row.get("closed")?,
         decision: row.get("decision")?,

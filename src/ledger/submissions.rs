@@ -120,6 +120,17 @@ pub struct Sizes {
     pub cut: Option<u64>,
 }
 
+/// Another name of an unfinished file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Its path.
+    pub path: String,
+    /// The name it will have when it is whole.
+    pub name: String,
+    /// The feed that takes that name.
+    pub feed: FeedId,
+}
+
 /// How a size was set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetBy {
@@ -178,6 +189,8 @@ pub struct Settlement {
     pub outcome: Outcome,
     /// What the person said who decided about a held file.
     pub decision: Option<Decision>,
+    /// The accepted file that its client removed to make room for this one, if this one is held.
+    pub instead_of: Option<SubmissionId>,
 }
 
 /// What a verdict comes to.
@@ -323,6 +336,8 @@ pub struct Row {
     pub replaced: bool,
     /// Bytes of the rows that were left out of it, while they are kept.
     pub left_out: Option<u64>,
+    /// Of a held one: the accepted file that its client removed to make room for it.
+    pub instead_of: Option<SubmissionId>,
     /// The partner removed it from the listing (a delivered object is not touched).
     pub hidden: bool,
     /// An unfinished file whose partial name the client has closed itself.
@@ -792,21 +807,34 @@ impl Ledger {
         .await
     }
 
-    /// Remembers a client-set mtime, and a new path of an interrupted submission.
+    /// Remembers a client-set mtime; of one that the ledger does not know yet, nothing.
     ///
     /// # Errors
-    /// [`LedgerFault`]; [`LedgerFault::IllegalStep`] for a path of one that is not interrupted.
+    /// [`LedgerFault`].
+    pub async fn set_mtime(&self, id: SubmissionId, mtime: i64) -> Result<(), LedgerFault> {
+        self.change(move |change| match Known::find(change.connection(), id)? {
+            Some(row) => row.keep_mtime(change, Some(mtime)),
+            None => Ok(()),
+        })
+        .await
+    }
+
+    /// Remembers a client-set mtime, and a new size or name of an interrupted submission. With one of
+    /// these, it has not been left alone.
+    ///
+    /// # Errors
+    /// [`LedgerFault`]; [`LedgerFault::IllegalStep`] for a name of one that is not interrupted.
     pub async fn touch(
         &self,
         id: SubmissionId,
         mtime: Option<i64>,
         declared: Option<u64>,
-        path: Option<String>,
+        named: Option<Named>,
     ) -> Result<(), LedgerFault> {
         self.change(move |change| {
             let row = Known::find(change.connection(), id)?
                 .ok_or_else(|| illegal(id, None, "it cannot be touched"))?;
-            if path.is_some() && row.state != State::Interrupted {
+            if named.is_some() && row.state != State::Interrupted {
                 return Err(illegal(
                     id,
                     Some(row.state),
@@ -817,10 +845,18 @@ impl Ledger {
             if let Some(bytes) = declared {
                 row.set_size(change, bytes)?;
             }
-            change.execute(
-                "UPDATE submissions SET path = coalesce(?2, path) WHERE seq = ?1",
-                (row.seq, path),
-            )?;
+            if let Some(Named { path, name, feed }) = &named {
+                change.execute(
+                    "UPDATE submissions SET path = ?2, name = ?3, feed = ?4 WHERE seq = ?1",
+                    (row.seq, path, name, feed.as_str()),
+                )?;
+            }
+            if named.is_some() || declared.is_some() {
+                change.execute(
+                    "UPDATE submissions SET moment = ?2 WHERE seq = ?1 AND state = 'interrupted'",
+                    (row.seq, change.at().as_micros()),
+                )?;
+            }
             Ok(())
         })
         .await
@@ -838,7 +874,14 @@ fn settle(
         Outcome::Held => State::Held,
         Outcome::Rejected => State::Rejected,
     };
-    let row = Known::place(change, beginning, verdict, settlement.decided_at)?;
+    let is_released = settlement.decision.is_some() && verdict == State::Accepted;
+    let moment = if is_released {
+        // Its path shows what came last, not what was decided last.
+        settlement.whole.received_at
+    } else {
+        settlement.decided_at
+    };
+    let row = Known::place(change, beginning, verdict, moment)?;
     row.keep_whole(change, &settlement.whole)?;
     if verdict == State::Held {
         row.keep_raw_key(change, &beginning.raw_key)?;
@@ -851,7 +894,7 @@ fn settle(
     change.execute(
         "UPDATE submissions SET decided_at = :decided_at, data_rows = :rows,
              errors_total = :errors_total, codes = :codes, receipt_base = :receipt_base,
-             decision = :decision
+             decision = :decision, instead_of = :instead_of
          WHERE seq = :seq",
         named_params! {
             ":seq": row.seq,
@@ -861,6 +904,7 @@ fn settle(
             ":codes": json(&settlement.codes)?,
             ":receipt_base": receipt.base,
             ":decision": decision.map(|decision| &decision.reason),
+            ":instead_of": settlement.instead_of.map(|id| id.to_string()),
         },
     )?;
     // The receipt of a held file says so until the decision.
@@ -1145,7 +1189,8 @@ impl Known {
         change.execute(
             "UPDATE submissions SET
                  declared_bytes = CASE WHEN ?2 > bytes THEN ?2 END,
-                 over_bytes = min(over_bytes, ?2),
+                 over_bytes = CASE WHEN ?2 > bytes THEN max(coalesce(over_bytes, 0), ?2)
+                     ELSE min(over_bytes, ?2) END,
                  bytes = min(bytes, ?2),
                  raw_bytes = min(raw_bytes, ?2)
              WHERE seq = ?1",
@@ -1531,9 +1576,14 @@ mod tests {
                     | State::Rejected
             );
             assert_eq!(desk.ledger.hide(id(n)).await.is_ok(), is_settled, "{state}");
+            let named = Named {
+                path: "/inbox/b".to_owned(),
+                name: "b".to_owned(),
+                feed: FeedId::parse("other").unwrap(),
+            };
             let moved = desk
                 .ledger
-                .touch(id(n), None, None, Some("/inbox/b".to_owned()))
+                .touch(id(n), None, None, Some(named.clone()))
                 .await;
             assert_eq!(moved.is_ok(), state == State::Interrupted, "{state}");
             desk.ledger
@@ -1543,7 +1593,8 @@ mod tests {
             let row = desk.ledger.submission(id(n)).await.unwrap().unwrap();
             assert_eq!((row.hidden, row.mtime), (is_settled, Some(-5)));
             assert_eq!(row.declared, (row.bytes < 7).then_some(7), "{state}");
-            assert_eq!(row.path == "/inbox/b", state == State::Interrupted);
+            let is_named = (row.path.as_str(), row.feed.as_str()) == ("/inbox/b", "other");
+            assert_eq!(is_named, state == State::Interrupted);
         }
         assert!(desk.ledger.hide(id(99)).await.is_err());
         assert!(desk.ledger.touch(id(99), None, None, None).await.is_err());
@@ -1592,6 +1643,7 @@ mod tests {
             known_as: None,
             replaced: false,
             left_out: None,
+            instead_of: None,
             hidden: false,
             closed: false,
             decision: None,

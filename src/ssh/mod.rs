@@ -550,6 +550,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.pulse.ends();
         self.cut();
     }
 }

@@ -57,6 +57,8 @@ pub(super) struct Pulse {
     keepalive: Duration,
     /// Somebody else of the same key goes on with what it was sending.
     overtaken: Notify,
+    /// It has ended.
+    gone: AtomicBool,
     beats: AtomicU64,
     /// The client's version line.
     client: OnceLock<String>,
@@ -838,14 +840,24 @@ impl Peer for Pulse {
     fn cut(&self) {
         self.overtaken.notify_one();
     }
+
+    fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
 }
 
 impl Pulse {
+    /// The connection has ended.
+    pub(super) fn ends(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
     pub(super) fn new(valve: Arc<Valve>, keepalive: Duration) -> Self {
         Self {
             valve,
             keepalive,
             overtaken: Notify::new(),
+            gone: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             client: OnceLock::new(),
             denied: AtomicBool::new(false),

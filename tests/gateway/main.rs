@@ -21,6 +21,7 @@ mod columnar;
 mod harness;
 mod malformed;
 mod model;
+mod names;
 mod own_client;
 mod pipelined;
 mod preauth;
@@ -63,6 +64,7 @@ fn main() {
         columnar::TESTS,
         malformed::TESTS,
         model::TESTS,
+        names::TESTS,
         own_client::TESTS,
         pipelined::TESTS,
         preauth::TESTS,

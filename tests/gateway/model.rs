@@ -53,6 +53,8 @@ struct File {
     is_declared_now: bool,
     /// It was closed under a partial name.
     closed: bool,
+    /// It was opened over a file that was taken, and nothing said of it since.
+    is_nothing_new: bool,
 }
 
 /// A handle the gateway gave.
@@ -73,6 +75,8 @@ struct Player {
     accepted: usize,
     /// The same of one that was removed since.
     removed: usize,
+    /// The last one was said to be empty, and this process knows it: the next OPEN truncates.
+    is_emptied: bool,
     handle: Option<Handle>,
     /// Digests of all that may be accepted.
     meant: Vec<String>,
@@ -123,6 +127,12 @@ impl File {
     }
 }
 
+/// A STAT shows what was accepted or is held: nobody may write it.
+fn is_settled(reply: &Reply) -> bool {
+    let mode = reply.body.get(12..16).filter(|_| reply.kind == ATTRS);
+    mode.is_some_and(|mode| mode.last().is_some_and(|low| low & 0o200 == 0))
+}
+
 fn hex(bytes: &[u8]) -> String {
     let digest = digest::digest(&digest::SHA256, bytes);
     data_encoding::HEXLOWER.encode(digest.as_ref())
@@ -145,6 +155,7 @@ impl Player {
             staged: BTreeMap::new(),
             accepted: 0,
             removed: 0,
+            is_emptied: false,
             handle: None,
             meant: Vec::new(),
             taken: 0,
@@ -215,13 +226,17 @@ impl Player {
             &flags.to_be_bytes(),
             &attributes,
         ];
+        let is_taken = is_settled(&sftp.ask(STAT, &[&string(path.as_bytes())])?);
         let reply = sftp.ask(raw::OPEN, &fields)?;
         self.note(&format!("open {path} {flags:02x} {promised:?}"), &reply);
         if reply.kind != HANDLE {
             return Ok(());
         }
         assert!(self.handle.is_none(), "two writers");
-        let is_truncated = flags & TRUNC_FLAG != 0;
+        let mut is_truncated = flags & TRUNC_FLAG != 0;
+        if path == self.final_path() {
+            is_truncated |= std::mem::take(&mut self.is_emptied);
+        }
         let is_over = path == self.final_path() && !is_truncated;
         let known = self.staged.remove(&path).filter(|_| !is_truncated);
         let mut file = known.unwrap_or(File {
@@ -239,6 +254,7 @@ impl Player {
         }
         file.inherited = whole;
         file.is_declared_now = promised.is_some();
+        file.is_nothing_new = is_taken && !is_truncated && promised.is_none();
         if promised.is_some() {
             file.declared = promised;
             file.cut &= promised != Some(file.len());
@@ -275,11 +291,13 @@ impl Player {
         let fields = [&handle.name[..], &offset.to_be_bytes(), &string(&data)];
         let reply = sftp.ask(raw::WRITE, &fields)?;
         let offset = if handle.append { end } else { offset };
+        file.is_nothing_new &= len == 0 && reply.status()? == 0;
         if reply.status()? != 0 {
             file.refused = true;
         } else if len > 0 {
             let place = usize::try_from(offset)?;
-            if place < file.inherited {
+            // Below what was there, behind which more was sent, it has to be refused: otherwise all of it counts.
+            if place < file.inherited && end <= u64::try_from(file.inherited)? {
                 // Two versions are not to be mixed: how long the old one was is remembered.
                 file.over = file.over.max(file.inherited);
                 file.inherited = place;
@@ -321,6 +339,7 @@ impl Player {
         }
         let is_open = self.handle.as_ref().is_some_and(|one| one.path == path);
         if let Some(file) = self.staged.get_mut(&path) {
+            file.is_nothing_new = false;
             file.set_size(bytes);
             // What is cut is no longer missed; what is longer is a hole until it is filled.
             file.declared = None;
@@ -329,7 +348,7 @@ impl Player {
                 file.cut = false;
             }
         } else if bytes == 0 && path == self.final_path() {
-            self.accepted = 0;
+            self.is_emptied = true;
         }
         Ok(())
     }
@@ -341,6 +360,12 @@ impl Player {
         let reply = sftp.ask(raw::CLOSE, &[&handle.name])?;
         self.note("close", &reply);
         let is_ok = reply.status()? == 0;
+        let staged = self.staged.get(&handle.path);
+        if is_ok && staged.is_some_and(|file| file.is_nothing_new) {
+            // The file that was taken is as it was.
+            self.staged.remove(&handle.path);
+            return Ok(());
+        }
         if handle.path == self.final_path() {
             if is_ok {
                 self.is_taken(&handle.path);
@@ -368,7 +393,7 @@ impl Player {
             // What was removed to make room is there again.
             self.accepted = self.removed;
         }
-        if bytes.is_none() || is_old(self.accepted) {
+        if bytes.is_none() || is_settled(&reply) {
             self.staged.remove(path);
         } else if let Some(file) = self.staged.get_mut(path) {
             file.cut = true;
@@ -504,16 +529,13 @@ fn play(gateway: &mut Gateway, player: &mut Player) -> Verdict {
                     gateway.kill()?;
                     lost = player.handle.as_ref().map(|handle| handle.path.clone());
                     player.cut_off("kill");
+                    player.is_emptied = false;
                     gateway.serve()?;
-                    // What the process before was at is put at rest first.
-                    gateway.wait_until("everything at rest", || {
-                        let items = gateway.submissions()?;
-                        Ok(items.iter().all(|item| item["state"] != "receiving"))
-                    })?;
                 }
                 1 => {
                     gateway.stop()?;
                     player.cut_off("stop");
+                    player.is_emptied = false;
                     gateway.serve()?;
                 }
                 _ => player.cut_off("gone"),

@@ -64,7 +64,7 @@ pub(crate) const TESTS: &[Test] = &[
 const PATCH: u32 = 0x02 | 0x08;
 
 /// Puts a line under a table of acme's policy.
-fn under(home: &Path, table: &str, line: &str) -> Verdict {
+pub(crate) fn under(home: &Path, table: &str, line: &str) -> Verdict {
     let path = home.join("policies/acme.toml");
     let text = fs::read_to_string(&path)?;
     let key = line.split('=').next().unwrap_or_default();
