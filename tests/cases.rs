@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -81,6 +82,8 @@ struct Expect {
     /// The output, verbatim; or its SHA-256. One of them for accepted files, none for rejected.
     output: Option<String>,
     output_sha256: Option<String>,
+    /// How the output is compressed: it is compared when it is opened.
+    output_compression: Option<String>,
     /// The rows left out, verbatim; only where a verdict leaves some out.
     rejects: Option<String>,
     /// All findings, in order of first appearance.
@@ -483,7 +486,8 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
         differ(&mut faults, "control", &wanted, &found);
     }
     if let Some(output) = &expect.output {
-        let found = String::from_utf8_lossy(&got.output);
+        let found = opened(&got.output, expect.output_compression.as_deref());
+        let found = String::from_utf8_lossy(&found);
         differ(&mut faults, "output", &output.as_str(), &found.as_ref());
     }
     let rejects = String::from_utf8_lossy(&report.rejects);
@@ -499,6 +503,22 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
         differ(&mut faults, "output_sha256", wanted, &found);
     }
     faults
+}
+
+/// What was compressed, or why it does not open.
+fn opened(output: &[u8], compression: Option<&str>) -> Vec<u8> {
+    let opened = match compression {
+        Some("gzip") => {
+            let mut opened = Vec::new();
+            flate2::read::MultiGzDecoder::new(output)
+                .read_to_end(&mut opened)
+                .map(|_| opened)
+        }
+        Some("zstd") => zstd::stream::decode_all(output),
+        Some(other) => Ok(format!("no such compression: {other}").into_bytes()),
+        None => Ok(output.to_vec()),
+    };
+    opened.unwrap_or_else(|fault| fault.to_string().into_bytes())
 }
 
 fn compare_finding(faults: &mut Vec<String>, number: u32, wanted: &Wanted, finding: &Finding) {

@@ -731,7 +731,6 @@ fn columns_at_fixed_places_say_where_they_stand() {
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
-    check_in_feed("output = { compression = @@\"zstd\" }", code, "");
     check_in_feed("completeness = @@\"control\"", code, "");
     check_in_feed(
         "completeness = \"rename\"\nquiet_window = @@\"5m\"",
@@ -1148,6 +1147,21 @@ fn equal_tokens_over_few_values_are_a_warning() {
     );
     let (_, warnings) = compile("acme.toml", &text, &Lists::default()).unwrap();
     assert_eq!(warnings[0].severity, Severity::Warning);
+}
+
+#[test]
+fn what_is_delivered_as_it_is_is_not_compressed() {
+    let text = BASE.replace("type = \"csv\"", "type = \"opaque\"");
+    let with = text.replacen(
+        "[[feed]]\n",
+        "[[feed]]\noutput = { compression = \"gzip\" }\n",
+        1,
+    );
+    let picture = pictures(&mistakes_of(&with));
+    assert!(
+        picture.contains("opaque files are delivered as they are"),
+        "{picture}"
+    );
 }
 
 #[test]

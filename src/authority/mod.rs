@@ -613,7 +613,8 @@ mod tests {
     use super::*;
     use crate::authority::partner_keys::FolderFile;
     use crate::policy::contract::{
-        Bom, Compression, Contract, Encoding, Format, OnFinding, OutputFormat, Tolerance,
+        Bom, Compression, Contract, Encoding, Format, OnFinding, OutputCompression, OutputFormat,
+        Tolerance,
     };
     use crate::policy::feed::{Completeness, Folders, KeyTemplate, Piece, SameContent, SameName};
     use crate::terms::clock::ManualClock;
@@ -667,6 +668,7 @@ mod tests {
                 output_bytes_max: 1000,
                 format: Format::Opaque,
                 output: OutputFormat::Csv,
+                output_compression: OutputCompression::None,
                 schema: None,
                 trailer: None,
                 on_finding: OnFinding::Reject,

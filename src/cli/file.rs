@@ -360,6 +360,10 @@ pub fn inspect(
         line.decoding_ended(&result.map_err(decoder)?, &mut made);
     }
     let mut report = line.finish(&mut made);
+    if report.has_failed {
+        let text = "the output cannot be compressed";
+        return Err(Failure::new(Exit::Internal, "file.output", text));
+    }
     out.write_all(&made)?;
     rejects.write_all(&report.rejects)?;
     report.rejects.clear();

@@ -21,6 +21,7 @@ mod json;
 mod judge;
 mod magic;
 mod mojibake;
+mod pack;
 mod pages;
 mod records;
 mod rejects;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 
 use crate::decode::{DecodeFault, Decoded, Flow};
 use crate::inspect::envelope::Envelope;
+use crate::inspect::pack::Packer;
 use crate::inspect::report::{Finding, Refused, Report};
 use crate::policy::contract::{Contract, OnFinding, Tolerance};
 use crate::terms::verdict::Verdict;
@@ -56,6 +58,9 @@ pub struct Line {
     fatal: Option<Refused>,
     on_finding: OnFinding,
     tolerance: Tolerance,
+    packer: Packer,
+    /// Not yet compressed.
+    plain: Vec<u8>,
 }
 
 // === impl Line ===
@@ -83,6 +88,8 @@ impl Line {
             fatal: None,
             on_finding: contract.on_finding,
             tolerance: contract.tolerance,
+            packer: Packer::new(contract.output_compression),
+            plain: Vec::new(),
         })
     }
 
@@ -91,8 +98,21 @@ impl Line {
     /// it where such rows are left out.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         if self.fatal.is_none() {
-            let result = self.envelope.push(input, &mut self.report, out);
+            let made = if self.packer.is_none() {
+                &mut *out
+            } else {
+                &mut self.plain
+            };
+            let result = self.envelope.push(input, &mut self.report, made);
             self.fatal = result.err();
+            self.pack(out);
+        }
+    }
+
+    /// Compresses what was made.
+    fn pack(&mut self, out: &mut Vec<u8>) {
+        if !self.plain.is_empty() {
+            self.report.has_failed |= self.packer.take(&mut self.plain, out).is_err();
         }
     }
 
@@ -100,8 +120,14 @@ impl Line {
     /// says so.
     pub fn decoded(&mut self, decoded: &Decoded, out: &mut Vec<u8>) -> Flow {
         if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
-            self.fatal = whole.decoded(decoded, &mut self.report, out).err();
+            let made = if self.packer.is_none() {
+                &mut *out
+            } else {
+                &mut self.plain
+            };
+            self.fatal = whole.decoded(decoded, &mut self.report, made).err();
         }
+        self.pack(out);
         match self.fatal {
             Some(_) => Flow::Stop,
             None => Flow::Go,
@@ -111,8 +137,14 @@ impl Line {
     /// Its decoder has ended so.
     pub fn decoding_ended(&mut self, result: &Result<(), DecodeFault>, out: &mut Vec<u8>) {
         if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
-            self.fatal = whole.ended(result, &mut self.report, out).err();
+            let made = if self.packer.is_none() {
+                &mut *out
+            } else {
+                &mut self.plain
+            };
+            self.fatal = whole.ended(result, &mut self.report, made).err();
         }
+        self.pack(out);
     }
 
     /// The finding that already refuses the file whatever follows (header, encoding, format, a cap).
@@ -130,7 +162,16 @@ impl Line {
     /// The last byte has been pushed. Rows left out that were not taken are in [`Report::rejects`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Report {
         if self.fatal.is_none() {
-            self.envelope.finish(&mut self.report, out);
+            let made = if self.packer.is_none() {
+                &mut *out
+            } else {
+                &mut self.plain
+            };
+            self.envelope.finish(&mut self.report, made);
+        }
+        self.pack(out);
+        if !self.packer.is_none() {
+            self.report.has_failed |= self.packer.finish(out).is_err();
         }
         self.report.judge(self.on_finding, self.tolerance);
         if self.report.verdict == Verdict::Accepted {

@@ -31,6 +31,8 @@ pub struct Report {
     pub(crate) row_errors: u64,
     /// Errors that a person decides about, whatever other errors would do.
     pub(crate) hold_errors: u64,
+    /// The output could not be made, through no fault of the file: it must not be forwarded.
+    pub has_failed: bool,
     /// Rows that were left out of the output, not yet taken by whoever keeps them.
     pub rejects: Vec<u8>,
     /// Samples of all findings.

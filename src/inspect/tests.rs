@@ -13,8 +13,8 @@ use crate::inspect::report::Sample;
 use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format,
-    Formulas, Header, HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
-    Schema, TextFormat, TokenKind, TokenRule, Tolerance, Trailer,
+    Formulas, Header, HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding,
+    OutputCompression, OutputFormat, Schema, TextFormat, TokenKind, TokenRule, Tolerance, Trailer,
 };
 use crate::terms::codes::Code;
 use crate::terms::ids::DomainName;
@@ -98,6 +98,7 @@ fn orders() -> Contract {
             newline: Newline::Any,
         }),
         output: OutputFormat::Csv,
+        output_compression: OutputCompression::None,
         schema: Some(Schema {
             columns,
             fields_match: FieldsMatch::Equal,

@@ -85,8 +85,8 @@ pub(super) enum InspectionFault {
     /// A key the contract needs was not there.
     #[error(transparent)]
     Keys(#[from] crate::tokens::TokenFault),
-    /// No decoder could be started, or it could not be given the file.
-    #[error("a decoder: {0}")]
+    /// No decoder could be started, or it could not be given the file; or the output not be compressed.
+    #[error("decoding or compressing: {0}")]
     Decoder(#[from] io::Error),
     /// The spool could not be read or the output not written.
     #[error(transparent)]
@@ -250,6 +250,9 @@ impl Inspection {
         let mut report = line.finish(&mut out.pending);
         if self.columnar.is_some() {
             report.bytes_inspected = self.position;
+        }
+        if report.has_failed {
+            return Err(io::Error::from(io::ErrorKind::OutOfMemory).into());
         }
         out.flush()?;
         zeroize::Zeroize::zeroize(&mut self.input);

@@ -369,6 +369,13 @@ fn contracts(old: &Contract, new: &Contract, lines: &mut Lines) {
     formats(&old.format, &new.format, lines);
     let effect = Effect::Breaking;
     lines.value("output.format", &old.output, &new.output, effect, word);
+    lines.value(
+        "output.compression",
+        &old.output_compression,
+        &new.output_compression,
+        effect,
+        word,
+    );
     if let (Some(before), Some(after)) = (&old.schema, &new.schema) {
         schemas(before, after, lines);
         trailers(old, new, lines);

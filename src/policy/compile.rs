@@ -14,8 +14,8 @@ use toml::de::{DeTable, DeValue};
 use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
     Bom, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
-    FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding, OutputFormat,
-    Schema, Tolerance, Trailer,
+    FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding,
+    OutputCompression, OutputFormat, Schema, Tolerance, Trailer,
 };
 use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
@@ -805,7 +805,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
     let ratio = table.count("max_ratio", 1..=1_000_000, notes);
     let output_max = table.size("max_output", 1..=limits::FILE_BYTES_CEILING, notes);
     let mut format = format(table, notes);
-    let output = output(table, format.as_ref(), notes);
+    let (output, packing) = output(table, format.as_ref(), notes);
     let (schema, trailer) = match &mut format {
         Some(Format::Fixed(shape)) => {
             let (schema, trailer) = rows_at(table, shape, notes);
@@ -842,6 +842,7 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
         output_bytes_max: output_max.map_or(limits::DECOMPRESS_BYTES_MAX, Spanned::into_inner),
         format,
         output,
+        output_compression: packing,
         schema,
         trailer,
         on_finding: on_finding.map_or(OnFinding::Reject, Spanned::into_inner),
@@ -1167,7 +1168,16 @@ fn mark(table: &Table<'_>, key: &str, default: u8, notes: &mut Notes<'_>) -> Opt
 }
 
 /// The shape of what is forwarded.
-fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> OutputFormat {
+fn output(
+    feed: &Table<'_>,
+    format: Option<&Format>,
+    notes: &mut Notes<'_>,
+) -> (OutputFormat, OutputCompression) {
+    const PACKINGS: &[(&str, OutputCompression)] = &[
+        ("none", OutputCompression::None),
+        ("gzip", OutputCompression::Gzip),
+        ("zstd", OutputCompression::Zstd),
+    ];
     let same = match format {
         Some(Format::Json(shape)) => OutputFormat::Json(*shape),
         // Values have other widths than their tokens, and other types.
@@ -1177,9 +1187,20 @@ fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> O
     };
     let place = format!("output of {}", feed.place());
     let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
-        return same;
+        return (same, OutputCompression::None);
     };
-    table.word("compression", &[("none", ())], &["gzip", "zstd"], notes);
+    let packing = table.word("compression", PACKINGS, &[], notes);
+    if let (Some(packing), Some(Format::Opaque)) = (&packing, format)
+        && *packing.get_ref() != OutputCompression::None
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &packing.span(),
+                "opaque files are delivered as they are",
+            )
+            .under("remove it");
+    }
     let words: &[(&'static str, OutputFormat)] = if matches!(format, Some(Format::Opaque)) {
         &[("same", OutputFormat::Csv)]
     } else if matches!(format, Some(Format::Columnar(_) | Format::Fixed(_))) {
@@ -1197,7 +1218,10 @@ fn output(feed: &Table<'_>, format: Option<&Format>, notes: &mut Notes<'_>) -> O
         ]
     };
     let word = table.word("format", words, &["parquet"], notes);
-    word.map_or(same, Spanned::into_inner)
+    (
+        word.map_or(same, Spanned::into_inner),
+        packing.map_or(OutputCompression::None, Spanned::into_inner),
+    )
 }
 
 /// A format that this build leaves out.

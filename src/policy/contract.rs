@@ -30,6 +30,8 @@ pub struct Contract {
     pub format: Format,
     /// The shape of what is forwarded; opaque files stay as they are.
     pub output: OutputFormat,
+    /// How that is compressed.
+    pub output_compression: OutputCompression,
     /// The rules for its rows; `None` only for [`Format::Opaque`].
     pub schema: Option<Schema>,
     /// A trailer line with control totals.
@@ -200,6 +202,17 @@ pub enum OutputFormat {
     Csv,
     /// JSON objects, numbers and booleans as such.
     Json(JsonShape),
+}
+
+/// How what is forwarded of a file of rows is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputCompression {
+    /// RFC 1952, one member.
+    Gzip,
+    /// Not at all.
+    None,
+    /// RFC 8878, one frame.
+    Zstd,
 }
 
 /// The CSV dialect.

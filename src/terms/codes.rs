@@ -791,6 +791,8 @@ command_codes! {
         "The operating system refused a signal handler; play it without --stay.";
     "explain.unknown-code": "no code has this name",
         "`sallyport help codes` lists them all.";
+    "file.output": "what would be forwarded cannot be compressed",
+        "There is too little memory; free some and try again.";
     "file.bad-feed": "--feed is not a feed id",
         "Ids have 1 to 64 of a-z 0-9 - _.";
     "file.bad-name": "the file has no name in UTF-8",

@@ -80,6 +80,11 @@ pub(crate) const TESTS: &[Test] = &[
         gzip,
     ),
     (
+        "what is forwarded is compressed where the policy says so",
+        Needs::OpenSsh,
+        compressed_output,
+    ),
+    (
         "zstd, bzip2 and zip files are delivered plain, and one with a password or a bomb is refused in words",
         Needs::OpenSsh,
         packed,
@@ -597,6 +602,46 @@ fn packed() -> Verdict {
             .expect_stderr(words)?;
     }
     assert_eq!(gateway.objects()?.len(), 3);
+    Ok(())
+}
+
+fn compressed_output() -> Verdict {
+    for (word, program) in [("gzip", "gzip"), ("zstd", "zstd")] {
+        let gateway = Gateway::start_with(|home| {
+            let path = home.join("policies/acme.toml");
+            let text = fs::read_to_string(&path)?;
+            let kept: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.starts_with("output"))
+                .collect();
+            let output = format!("[[feed]]\noutput = {{ compression = \"{word}\" }}\n");
+            let text = kept.join("\n") + "\n";
+            Ok(fs::write(path, text.replacen("[[feed]]\n", &output, 1))?)
+        })?;
+        let file = gateway.local("orders_20261114.csv", orders(20_000))?;
+        gateway
+            .sftp(&format!("put {} inbox/\n", file.display()))?
+            .expect_code(0)?;
+        gateway.wait_state("orders_20261114.csv", "delivered")?;
+        let objects = gateway.objects()?;
+        let [(_, object)] = objects.as_slice() else {
+            return Err(format!("{} objects", objects.len()).into());
+        };
+        let packed = gateway.local(&format!("object.{word}"), object)?;
+        let opened = match program {
+            "gzip" => run(Command::new("gzip")
+                .arg("-dc")
+                .stdin(fs::File::open(&packed)?))?
+            .expect_code(0)?
+            .stdout
+            .into_bytes(),
+            _ => zstd::stream::decode_all(object.as_slice())?,
+        };
+        let text = String::from_utf8(opened)?;
+        assert_eq!(text.lines().count(), 20_001, "{word}");
+        assert!(object.len() < text.len() / 2, "{word}");
+        assert!(!text.contains("p1@example.org"), "{word}");
+    }
     Ok(())
 }
 
