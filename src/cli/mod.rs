@@ -8,6 +8,7 @@ pub mod config;
 pub mod console;
 pub mod context;
 pub mod demo;
+pub mod draft;
 pub mod exit;
 pub mod explain;
 pub mod file;

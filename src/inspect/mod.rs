@@ -17,6 +17,7 @@ mod encoding;
 mod envelope;
 mod fixed;
 mod formats;
+pub mod infer;
 mod json;
 mod judge;
 mod magic;

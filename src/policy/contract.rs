@@ -575,6 +575,33 @@ impl Tolerance {
     }
 }
 
+// === impl Column ===
+
+impl Column {
+    /// A column of a kind, without a name and without any other rule.
+    pub(crate) fn free(kind: Kind) -> Self {
+        Self {
+            name: String::new(),
+            aliases: Vec::new(),
+            kind,
+            required: false,
+            unique: false,
+            pattern: None,
+            pattern_text: None,
+            values: Vec::new(),
+            values_set: BTreeSet::new(),
+            lookup: None,
+            minimum: None,
+            maximum: None,
+            length_min: None,
+            length_max: None,
+            sensitive: false,
+            token: None,
+            scan: None,
+        }
+    }
+}
+
 // === impl Sensitive ===
 
 impl Sensitive {

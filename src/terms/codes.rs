@@ -905,6 +905,14 @@ command_codes! {
         "Edit its file to change it.";
     "partner.not-found": "no policy is for this partner",
         "`sallyport partner list` shows all; `sallyport partner add` makes one.";
+    "policy.bad-feed": "not a partner and a feed",
+        "As in acme/orders: 1 to 64 of a-z 0-9 - _ each.";
+    "policy.bad-sample": "a file that no feed can be drafted from",
+        "A sample is CSV in UTF-8 or Windows-1252, or JSON objects.";
+    "policy.draft": "the draft is not valid: a defect of sallyport",
+        "Please report it with a sample that shows it.";
+    "policy.exists": "the file to write to exists already",
+        "Nothing is replaced. Leave --out away and paste what you need.";
     "policy.mistakes": "a policy has mistakes",
         "Every one is shown above the message, with its own code.";
     "random": "the operating system gives no random bytes",

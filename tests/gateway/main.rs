@@ -18,6 +18,7 @@ mod access;
 mod bounds;
 mod canary;
 mod columnar;
+mod draft;
 mod harness;
 mod malformed;
 mod model;
@@ -62,6 +63,7 @@ fn main() {
         bounds::TESTS,
         canary::TESTS,
         columnar::TESTS,
+        draft::TESTS,
         malformed::TESTS,
         model::TESTS,
         names::TESTS,
