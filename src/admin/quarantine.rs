@@ -9,6 +9,7 @@ use crate::intake::Intake;
 use crate::intake::quarantine::DecideFault;
 use crate::ledger::Ledger;
 use crate::ledger::submissions::{Decision, Document, Row, State};
+use crate::telemetry::Event;
 use crate::terms::limits;
 
 /// What `quarantine.release` and `quarantine.reject` need.
@@ -117,6 +118,12 @@ pub async fn get(
         ledger
             .rejects_read(row.id, caller.name.clone(), bytes, reason)
             .await?;
+        tracing::info!(
+            event = Event::QuarantineRead.as_str(),
+            actor = %caller.name,
+            submission = %row.id,
+            bytes = count,
+        );
     }
     Ok(RejectsView {
         submission: row.id.to_string(),

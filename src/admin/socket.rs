@@ -211,16 +211,11 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
             submission = %ruling.id,
             dry_run = ruling.dry_run,
         ),
-        Request::QuarantineGet(query) => info!(
-            event = Event::QuarantineRead.as_str(),
-            actor = %caller.name,
-            submission = %query.id,
-            offset = query.offset,
-        ),
         Request::AuditTail(_)
         | Request::AuditVerify {}
         | Request::KeyList {}
         | Request::PartnerFacts { .. }
+        | Request::QuarantineGet(_)
         | Request::QuarantineShow { .. }
         | Request::Status {}
         | Request::SubmissionList(_)

@@ -1313,7 +1313,9 @@ mod tests {
         for zeros in [0, 1, 500] {
             for length in 0..=file.len() {
                 let torn = [&file[..length], &vec![0; zeros]].concat();
-                let kept = whole_before(length, &sizes);
+                // A zero behind the tear may be the very byte that was lost.
+                let same = torn.iter().zip(&file).take_while(|(torn, was)| torn == was);
+                let kept = whole_before(same.count(), &sizes);
                 fs::write(bench.file(), torn).unwrap();
                 let mut writer = match bench.resume(None) {
                     Ok(writer) => writer,

@@ -4,7 +4,7 @@
 //! The first line names the columns as they stand in the file: `{"columns":["order_id","country"]}`.
 //! Every other line is a row: its number and physical line, why it is left out, and what it was. `record`
 //! is its text as it came, in UTF-8, a fixed-width or JSON one too; of a file that was decoded as a whole
-//! there are only `cells`, null where there is no value.
+//! there are only `cells`, null where there is no value. Blank lines are counted and not kept.
 //!
 //! ```text
 //! {"row":2,"line":3,"errors":[{"code":"constraint-error","column":"country"}],"record":"O-2,UK"}

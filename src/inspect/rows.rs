@@ -672,11 +672,22 @@ impl Rows {
         if self.keys.is_empty() {
             return None;
         }
+        // A row that is left out takes no value from the good one behind it.
+        let mut bad: Vec<usize> = Vec::new();
+        if self.leaves_out {
+            let faults = self.batch.faults.iter();
+            let errors = faults.filter(|fault| is_error(&self.columns, fault));
+            bad.extend(errors.map(|fault| fault.row));
+            bad.sort_unstable();
+        }
         for number in 0..self.batch.regular.len() {
             if number % TOUCHED_AT_ONCE == 0 {
                 self.touch(number);
             }
             let row = *self.batch.regular.get(number)?;
+            if bad.binary_search(&row).is_ok() {
+                continue;
+            }
             let line = records.get(row).map_or(0, |record| record.line);
             for (key, hashes) in self.keys.iter().zip(&self.batch.hashes) {
                 let Some(set) = key.set else { continue };
@@ -780,7 +791,9 @@ impl Rows {
             }
             if let (Some(first), false) = (of_row.first(), reasons.is_empty()) {
                 report.rows_with_errors += 1;
-                if let Some(record) = records.get(first.row).filter(|_| self.leaves_out) {
+                // Of a blank line there is nothing to keep.
+                let record = records.get(first.row).filter(|record| !record.is_blank());
+                if let Some(record) = record.filter(|_| self.leaves_out) {
                     let row = report.rows + u64::try_from(first.row).unwrap_or(0) + 1;
                     self.keep(text, record, row, &reasons, report);
                 }

@@ -315,12 +315,18 @@ impl Table {
             }
             rows.end(out);
         }
-        if report.rows < self.schema.rows_min {
+        let left_out = if self.leaves_out {
+            report.rows_with_errors
+        } else {
+            0
+        };
+        let rows = report.rows.saturating_sub(left_out);
+        if rows < self.schema.rows_min {
             let rule = format!("at least {}", show::counted(self.schema.rows_min, "row"));
             let sample = Sample {
                 detail: format!(
                     "{}, {} expected",
-                    show::counted(report.rows, "row"),
+                    show::counted(rows, "row"),
                     self.schema.rows_min
                 ),
                 ..Sample::default()

@@ -13,13 +13,15 @@ use tokio::task::JoinHandle;
 use crate::decode::{Flow, Source};
 use crate::depot::spool::{SealedLane, SpoolDir, SpoolFault, SpoolReader, SpoolSync, SpoolWriter};
 use crate::inspect::Line;
-use crate::inspect::report::{Finding, Report};
+use crate::inspect::report::{Finding, Report, Sample};
+use crate::intake::quota::{Share, SpoolQuota};
 use crate::isolate::decode_apart;
-use crate::policy::contract::{ColumnarShape, OnFinding};
+use crate::policy::contract::{ColumnarShape, Compression, OnFinding};
 use crate::policy::feed::Feed;
 use crate::seal::{DataKey, Lane};
+use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, Digests, Hasher, OldKinds};
-use crate::terms::ids::SubmissionId;
+use crate::terms::ids::{PartnerId, SubmissionId};
 use crate::terms::limits;
 use crate::terms::verdict::Verdict;
 use crate::tokens::TokenKeys;
@@ -37,6 +39,7 @@ pub(super) struct Setup {
     pub(super) out_key: DataKey,
     /// Where rows may be left out: the key for them, and it wrapped.
     pub(super) rejects: Option<(DataKey, Vec<u8>)>,
+    pub(super) room: Room,
     pub(super) spool: SpoolDir,
     /// What the sender's client compares by, beside the feed's digest.
     pub(super) old_kinds: OldKinds,
@@ -57,8 +60,26 @@ pub(super) struct Inspection {
     takes_all: bool,
     out: Output,
     /// Rows left out, where some may be.
-    rejects: Option<Output>,
+    rejects: Option<Kept>,
+    /// Of a batch, what is inspected before its output is written.
+    piece_bytes: usize,
     input: Vec<u8>,
+}
+
+/// Where rows left out are kept.
+#[derive(Clone)]
+pub(super) struct Room {
+    pub(super) quota: Arc<SpoolQuota>,
+    pub(super) partner: PartnerId,
+    pub(super) bytes_max: Option<u64>,
+}
+
+/// The rows that are left out.
+struct Kept {
+    lane: Output,
+    share: Share,
+    /// There was no room for all of them.
+    is_full: bool,
 }
 
 /// A lane that inspection writes.
@@ -76,7 +97,9 @@ pub(super) struct Inspected {
     /// The tokenized output and its digest; `None`: the bytes as sent are the output.
     pub(super) out: Option<(SealedLane, Digest)>,
     /// The rows that were left out of it; `None`: none were.
-    pub(super) rejects: Option<SealedLane>,
+    pub(super) rejects: Option<(SealedLane, Share)>,
+    /// Rows that were left out lie in a file.
+    pub(super) has_leftovers: bool,
 }
 
 /// What stops an inspection that is not the file's fault.
@@ -137,6 +160,17 @@ pub(super) struct Behind {
     pub(super) task: JoinHandle<Result<Inspection, InspectionFault>>,
 }
 
+// === impl Inspected ===
+
+impl Inspected {
+    /// Something of the submission lies in a file; `raw`: what was sent.
+    pub(super) fn has_files(&self, raw: &SealedLane) -> bool {
+        let out = self.out.as_ref().map(|(out, _)| out);
+        let mut lanes = [Some(raw), out].into_iter().flatten();
+        self.has_leftovers || lanes.any(|lane| lane.inline.is_none())
+    }
+}
+
 // === impl Setup ===
 
 impl Setup {
@@ -156,8 +190,13 @@ impl Inspection {
         let out = setup.spool.create(setup.id, Lane::Out, &setup.out_key);
         let rejects = setup.rejects.as_ref().map(|(key, _)| {
             let lane = setup.spool.create(setup.id, Lane::Rejects, key);
-            Output::new(lane, None)
+            Kept {
+                lane: Output::new(lane, None),
+                share: setup.room.share(),
+                is_full: false,
+            }
         });
+        let is_plain = setup.feed.contract.compression == [Compression::None];
         Ok(Self {
             line: Line::for_contract(setup.feed.contract.clone(), &setup.keys, setup.seed)?,
             reader,
@@ -168,6 +207,11 @@ impl Inspection {
             takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
             out: Output::new(out, Some(Hasher::new(setup.feed.digest))),
             rejects,
+            piece_bytes: if is_plain {
+                limits::INSPECT_PIECE_BYTES
+            } else {
+                limits::PACKED_PIECE_BYTES
+            },
             input: Vec::new(),
         })
     }
@@ -202,7 +246,7 @@ impl Inspection {
         }
         // What is compressed becomes many times larger: the output never waits for the whole batch.
         let input = std::mem::take(&mut self.input);
-        for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
+        for piece in input.chunks(self.piece_bytes) {
             self.line.push(piece, &mut self.out.pending);
             write_out(&mut self.line, &mut self.out, &mut self.rejects)?;
         }
@@ -223,6 +267,7 @@ impl Inspection {
                 report,
                 out: None,
                 rejects: None,
+                has_leftovers: false,
             });
         }
         let (mut line, mut out, mut rejects) = (self.line, self.out, self.rejects);
@@ -257,22 +302,32 @@ impl Inspection {
         out.flush()?;
         zeroize::Zeroize::zeroize(&mut self.input);
         let is_good = report.verdict == Verdict::Accepted;
-        let left_out = match rejects.filter(|_| is_good) {
-            Some(mut rejects) => {
-                rejects.pending.append(&mut report.rejects);
-                rejects.flush()?;
-                let some = rejects.bytes > 0;
-                let (sealed, _) = rejects.finish(is_good)?;
-                some.then_some(sealed)
+        let mut left_out = None;
+        let mut has_leftovers = false;
+        if let Some(mut kept) = rejects {
+            kept.lane.pending.append(&mut report.rejects);
+            kept.flush()?;
+            has_leftovers = kept.lane.lane.is_spilled();
+            if is_good && kept.is_full {
+                let sample = Sample {
+                    detail: "there is no room to keep all rows that are left out".to_owned(),
+                    ..Sample::default()
+                };
+                let rule = "room for the rows left out";
+                report.object(Verdict::Rejected, Code::LimitExceeded, rule, sample);
+            } else if is_good && kept.lane.bytes > 0 {
+                let (sealed, _) = kept.lane.finish(true)?;
+                left_out = Some((sealed, kept.share));
             }
-            None => None,
-        };
+        }
+        let is_good = report.verdict == Verdict::Accepted;
         let (sealed, digest) = out.finish(is_good)?;
         let out = digest.map(|digest| (sealed, digest));
         Ok(Inspected {
             report,
             out,
             rejects: left_out,
+            has_leftovers,
         })
     }
 
@@ -291,6 +346,29 @@ impl Inspection {
         }
         self.position = there;
         Ok(is_more)
+    }
+}
+
+// === impl Room ===
+
+impl Room {
+    fn share(&self) -> Share {
+        self.quota.share(&self.partner, self.bytes_max, 0)
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    /// Rows for which there is no room are not kept, and the file is not taken.
+    fn flush(&mut self) -> Result<(), InspectionFault> {
+        let more = u64::try_from(self.lane.pending.len()).unwrap_or(u64::MAX);
+        let end = self.lane.bytes.saturating_add(more);
+        if self.is_full || !self.share.grow(end) {
+            self.is_full = true;
+            self.lane.pending.clear();
+        }
+        self.lane.flush()
     }
 }
 
@@ -522,12 +600,12 @@ pub(super) fn digest_of(
 fn write_out(
     line: &mut Line,
     out: &mut Output,
-    rejects: &mut Option<Output>,
+    rejects: &mut Option<Kept>,
 ) -> Result<(), InspectionFault> {
     out.flush()?;
-    if let Some(rejects) = rejects {
-        line.take_rejects(&mut rejects.pending);
-        rejects.flush()?;
+    if let Some(kept) = rejects {
+        line.take_rejects(&mut kept.lane.pending);
+        kept.flush()?;
     }
     Ok(())
 }

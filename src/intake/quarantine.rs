@@ -370,14 +370,24 @@ impl Intake {
             .map_err(|fault| ours(&fault))?;
         self.0.quota.give_back(&row.partner, row.bytes);
         self.unlink_after(&beginning, &[], true).await;
-        if let Some(old) = row.instead_of
-            && let Err(fault) = ledger.show(old).await
+        if let Some(old) = row.instead_of.filter(|_| !row.hidden)
+            && let Err(fault) = self.show_again(&row, old).await
         {
             // What was removed to make room for it is accepted whatever its listing says.
             tracing::error!(event = Event::LedgerFailed.as_str(), %fault);
         }
         self.account_decided(&row, &report, &decision);
         Ok(())
+    }
+
+    /// Lists what was removed to make room for a file, unless something has come there since.
+    async fn show_again(&self, row: &Row, old: SubmissionId) -> Result<(), LedgerFault> {
+        let ledger = &self.0.ledger;
+        let since = row.received_at.unwrap_or(row.opened_at);
+        if ledger.came_since(&row.partner, &row.path, since).await? {
+            return Ok(());
+        }
+        ledger.show(old).await
     }
 
     fn account_decided(&self, row: &Row, report: &Report, decision: &Decision) {

@@ -372,8 +372,12 @@ impl Facts<'_> {
         let name = ascii(&self.beginning.name, 80);
         let short = self.beginning.id.short();
         if let Some((id, at)) = self.known_as {
+            let left_out = match self.report.rows_with_errors {
+                0 => String::new(),
+                rows => format!("  {rows} left out, as before"),
+            };
             return vec![format!(
-                "ACCEPTED already, as {} on {}  {name}",
+                "ACCEPTED already, as {} on {}  {name}{left_out}",
                 id.short(),
                 at.to_human()
             )];

@@ -68,14 +68,18 @@ impl Intake {
             self.0.quota.add(&partner, bytes);
         }
         let waiting = self.0.ledger.waiting().await?;
-        let mut keep: HashSet<SubmissionId> = waiting.iter().map(|one| one.id).collect();
         let far_future = Timestamp::from_micros(i64::MAX);
+        let mut keep: HashSet<(SubmissionId, Lane)> = HashSet::new();
+        for one in &waiting {
+            keep.extend([(one.id, Lane::Raw), (one.id, Lane::Out)]);
+        }
         for state in [State::Interrupted, State::Held] {
-            keep.extend(self.0.ledger.stale(state, far_future).await?);
+            let ids = self.0.ledger.stale(state, far_future).await?;
+            keep.extend(ids.into_iter().map(|id| (id, Lane::Raw)));
         }
         let left_out = self.0.ledger.rejects_kept(far_future).await?;
-        let left_out = left_out.into_iter().map(|kept| kept.id).collect();
-        self.sweep(keep, left_out).await;
+        keep.extend(left_out.into_iter().map(|kept| (kept.id, Lane::Rejects)));
+        self.sweep(keep).await;
         for store in self.0.stores.values() {
             match store.sweep().await {
                 Ok(0) => {}
@@ -227,6 +231,7 @@ impl Intake {
             return Ok(self.discard(&row).await?);
         }
         let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
+        let is_as_opened = row.over.is_some() && row.set.is_none() && row.cut.is_none();
         let key = self
             .0
             .keyring
@@ -259,6 +264,10 @@ impl Intake {
             }
             Err(fault) => return Err(fault.into()),
         };
+        if is_as_opened && row.declared.is_none() && bytes == 0 {
+            // Opened over a file that was taken, and nothing written: that one is as it was.
+            return Ok(self.discard(&row).await?);
+        }
         let unjudged = Unjudged {
             beginning: Beginning {
                 over: over_when_cut_off(row.over, row.cut, row.set.filter(|set| *set > bytes)),
@@ -375,13 +384,12 @@ impl Intake {
         Ok((inspected, made.digest))
     }
 
-    async fn sweep(&self, keep: HashSet<SubmissionId>, left_out: HashSet<SubmissionId>) {
+    async fn sweep(&self, keep: HashSet<(SubmissionId, Lane)>) {
         let spool = self.0.spool.clone();
         let swept = blocking(move || {
             let mut count = 0_u64;
             for (id, lane) in spool.list()? {
-                let is_left_out = lane == Lane::Rejects && left_out.contains(&id);
-                if !keep.contains(&id) && !is_left_out {
+                if !keep.contains(&(id, lane)) {
                     spool.remove(id, lane)?;
                     count = count.saturating_add(1);
                 }

@@ -351,10 +351,7 @@ impl Intake {
             *verdict = Verdict::Rejected;
         }
         let is_held = *verdict == Verdict::Held;
-        let is_in_memory = |lane: &SealedLane| lane.inline.is_some();
-        let out = inspected.out.as_ref().map(|(out, _)| out);
-        let lanes = [Some(&case.raw), out, inspected.rejects.as_ref()];
-        let had_files = !lanes.into_iter().flatten().all(is_in_memory);
+        let had_files = inspected.has_files(&case.raw);
         let out_lane = if inspected.out.is_some() {
             Lane::Out
         } else {
@@ -376,8 +373,7 @@ impl Intake {
         } else if !ends_here {
             waits.push(out_lane);
         }
-        if let Some(bytes) = settled.left_out {
-            self.0.quota.add(&beginning.partner, bytes);
+        if settled.left_out.is_some() {
             waits.push(Lane::Rejects);
         }
         self.unlink_after(&beginning, &waits, had_files).await;
@@ -443,6 +439,9 @@ impl Intake {
             .ledger
             .accepted_content(&case.beginning.partner, &case.beginning.feed, digest)
             .await?;
+        // What was left out of it under other rules may be good under these.
+        let is_same_rules = |row: &Row| row.policy_hash == case.beginning.policy_hash;
+        let found = found.filter(|row| row.errors_total == 0 || is_same_rules(row));
         match (case.feed.same_content, found) {
             (SameContent::Reject, Some(row)) => {
                 let detail = format!("the same content was accepted as {}", row.id.short());
@@ -495,9 +494,11 @@ impl Intake {
             report,
             out,
             rejects,
+            has_leftovers: _,
         } = inspected;
         let is_wanted = known.is_none() && report.verdict == Verdict::Accepted;
-        let left_out = case.left_out(rejects.filter(|_| is_wanted));
+        let (rejects, mut share) = rejects.filter(|_| is_wanted).unzip();
+        let left_out = case.left_out(rejects);
         let keeps = known.is_none() && case.area() == Area::Production;
         let (out, out_digest, out_lane) = match out {
             Some((out, out_digest)) => (out, out_digest, Lane::Out),
@@ -578,6 +579,9 @@ impl Intake {
             .settle(case.beginning.clone(), settlement)
             .await
             .map_err(|fault| Refusal::ours("settle a submission", &fault))?;
+        if let (Some(share), Some(bytes)) = (share.take(), settled.left_out) {
+            share.leave(bytes);
+        }
         self.account(&case, &report, digest, decided_at);
         Ok(settled)
     }

@@ -10,7 +10,7 @@ use crate::authority::places::Area;
 use crate::depot::spool::{SpoolFault, SpoolSync, SpoolWriter};
 use crate::inspect::report::Sample;
 use crate::intake::hold::{Hold, LiveFile};
-use crate::intake::inspection::{Behind, InspectionFault, Setup, blocking};
+use crate::intake::inspection::{Behind, InspectionFault, Room, Setup, blocking};
 use crate::intake::keyring::{KeyFault, Purpose};
 use crate::intake::quota::Share;
 use crate::intake::receipt::ascii;
@@ -486,6 +486,15 @@ impl Intake {
             seed: self.0.rng.array()?,
             out_key,
             rejects,
+            room: Room {
+                quota: Arc::clone(&self.0.quota),
+                partner: partner.clone(),
+                bytes_max: self
+                    .0
+                    .authority
+                    .policy(partner)
+                    .and_then(|policy| policy.quota_bytes),
+            },
             spool: self.0.spool.clone(),
             old_kinds: self.old_kinds(partner, key),
         };
@@ -850,12 +859,12 @@ impl Receiving {
             .ok()
             .and_then(|len| offset.checked_add(len));
         let Some(end) = end.filter(|end| *end <= self.feed.bytes_max) else {
-            return Err(self.refuse_as_too_large(too_large(self.feed.bytes_max)));
+            return Err(self.refuse_as_too_large("max_size", too_large(self.feed.bytes_max)));
         };
         // Rewrites append: the disk must not grow without end under a small file.
         let sealed_max = self.raw.end().saturating_mul(2).max(REWRITE_BYTES_FREE);
         if self.share.never_fits(end) {
-            return Err(self.refuse_as_too_large(over_quota(self.share.most())));
+            return Err(self.refuse_as_too_large("quota", over_quota(self.share.most())));
         }
         if !self.share.grow(end) || self.raw.sealed_bytes() > sealed_max {
             self.intake.0.metrics.limit_reached(Limit::Spool);
@@ -884,8 +893,8 @@ impl Receiving {
         Ok(())
     }
 
-    fn refuse_as_too_large(&mut self, text: String) -> Refusal {
-        self.faults.push(oversize(&text));
+    fn refuse_as_too_large(&mut self, rule: &'static str, text: String) -> Refusal {
+        self.faults.push(oversize(rule, &text));
         self.refuse(text)
     }
 
@@ -1107,6 +1116,9 @@ impl Receiving {
     /// Keeps what has arrived for a later resume: the connection ended, or a partial name was
     /// closed. Nothing is judged.
     async fn keep(mut self, ending: Ending) -> Result<Told, Refusal> {
+        if self.is_nothing_new() {
+            return self.leave_as_it_was().await;
+        }
         if let Some(behind) = self.behind.take() {
             behind.cancel().await;
             let (spool, id) = (self.intake.0.spool.clone(), self.beginning.id);
@@ -1203,11 +1215,11 @@ fn over_quota(bytes_max: u64) -> String {
 }
 
 /// A file over a limit, as its refusal says.
-fn oversize(text: &str) -> UploadFault {
+fn oversize(rule: &'static str, text: &str) -> UploadFault {
     UploadFault {
         verdict: Verdict::Rejected,
         code: Code::LimitExceeded,
-        rule: "max_size",
+        rule,
         sample: Sample {
             detail: text.trim_start_matches(TOO_LARGE).to_owned(),
             ..Sample::default()
@@ -1217,7 +1229,7 @@ fn oversize(text: &str) -> UploadFault {
 
 /// A file that is larger than its feed takes now, whatever was allowed when it was sent.
 pub(super) fn oversized(end: u64, feed: &Feed) -> Option<UploadFault> {
-    (end > feed.bytes_max).then(|| oversize(&too_large(feed.bytes_max)))
+    (end > feed.bytes_max).then(|| oversize("max_size", &too_large(feed.bytes_max)))
 }
 
 /// How the refusal of a large file begins.

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 9] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -277,6 +277,8 @@ CREATE TABLE rejects (
     at         INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX rejects_by_time ON rejects (at);
+",
+    "
 -- Of a held file: the accepted one that was removed to make room for it.
 ALTER TABLE submissions ADD COLUMN instead_of TEXT;
 ",

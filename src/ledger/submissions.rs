@@ -875,12 +875,11 @@ fn settle(
         Outcome::Rejected => State::Rejected,
     };
     let is_released = settlement.decision.is_some() && verdict == State::Accepted;
-    let moment = if is_released {
+    let mut moment = settlement.decided_at;
+    if is_released && let Some(newer) = came_behind(change, beginning, settlement)? {
         // Its path shows what came last, not what was decided last.
-        settlement.whole.received_at
-    } else {
-        settlement.decided_at
-    };
+        moment = newer.plus_micros(-1).min(moment);
+    }
     let row = Known::place(change, beginning, verdict, moment)?;
     row.keep_whole(change, &settlement.whole)?;
     if verdict == State::Held {
@@ -952,6 +951,28 @@ fn settle(
     };
     add(format!(", because: {}", bare(&decision.reason)));
     row.audit_act(change, beginning.id, &decision.actor, action, &detail)
+}
+
+/// When the first came of what has come to the path of a held file since, and is not decided.
+fn came_behind(
+    change: &Change<'_>,
+    beginning: &Beginning,
+    settlement: &Settlement,
+) -> Result<Option<Timestamp>, Trouble> {
+    let sql = "SELECT min(moment) FROM submissions
+         WHERE partner = ?1 AND path = ?2 AND id != ?3 AND moment > ?4
+             AND state IN ('interrupted', 'received', 'held')";
+    let mut statement = change.connection().prepare_cached(sql)?;
+    let found: Option<i64> = statement.query_row(
+        (
+            beginning.partner.as_str(),
+            &beginning.path,
+            beginning.id.to_string(),
+            settlement.whole.received_at.as_micros(),
+        ),
+        |row| row.get(0),
+    )?;
+    Ok(found.map(Timestamp::from_micros))
 }
 
 /// Takes an earlier accepted submission of the same partner out of the listing.

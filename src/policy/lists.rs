@@ -152,7 +152,16 @@ fn values_of_table(bytes: &[u8], column: &str) -> Result<HashSet<Box<str>>, BadL
             (_, None) => "it is no CSV".to_owned(),
         })
     };
+    // The reader takes what is left of a file for one cell.
+    if memchr::memchr_iter(b'"', bytes).count() % 2 == 1 {
+        return Err(BadList::Broken("a quote is never closed".to_owned()));
+    }
     let labels = reader.headers().map_err(broken)?;
+    let same = labels.iter().filter(|label| *label == column).count();
+    if same > 1 {
+        let why = format!("{same} columns are called \"{column}\"");
+        return Err(BadList::Broken(why));
+    }
     let at = labels.iter().position(|label| label == column);
     let at = at.ok_or_else(|| BadList::NoColumn(labels.iter().map(str::to_owned).collect()))?;
     let mut values = HashSet::new();
@@ -239,6 +248,14 @@ mod tests {
         assert_eq!(
             of(b"a,b\n1,2\n", Some("c")),
             BadList::NoColumn(vec!["a".to_owned(), "b".to_owned()])
+        );
+        assert_eq!(
+            of(b"a,b\n1,\"2\n", Some("a")),
+            broken("a quote is never closed")
+        );
+        assert_eq!(
+            of(b"a,a\n1,2\n", Some("a")),
+            broken("2 columns are called \"a\"")
         );
         let absent = lists("a", b"x").find("b", None).unwrap_err();
         assert_eq!(absent, BadList::Absent(vec!["a".to_owned()]));

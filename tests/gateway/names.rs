@@ -61,6 +61,11 @@ pub(crate) const TESTS: &[Test] = &[
         touched,
     ),
     (
+        "an untouched file whose connection or gateway dies is as it was",
+        Needs::OpenSsh,
+        untouched_and_cut_off,
+    ),
+    (
         "a file can be opened again behind a rename over its unfinished predecessor",
         Needs::OpenSsh,
         renamed_over,
@@ -429,6 +434,32 @@ fn touched() -> Verdict {
             assert_eq!(mtime, 900_000_000_u32.to_be_bytes());
         }
         assert_eq!(kept()?, count);
+    }
+    Ok(())
+}
+
+fn untouched_and_cut_off() -> Verdict {
+    let mut gateway = binaries("")?;
+    let path = "/inbox/a.bin";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert_eq!(put(&mut sftp, path, &[1; 500])?.0, 0);
+    for kills in [false, true] {
+        let handle = sftp.open_file(path, PATCH)?;
+        let name = string(b"fsync@openssh.com");
+        let synced = sftp.ask(raw::EXTENDED, &[&name, &handle])?;
+        assert_eq!(synced.status()?, 0);
+        if kills {
+            gateway.kill()?;
+            gateway.serve()?;
+        }
+        drop(sftp);
+        sftp = RawSftp::open(&gateway, &[])?;
+        gateway.wait_until("the file as it was", || {
+            Ok(stat(&mut sftp, path)? == Some((500, 0o444)))
+        })?;
+        let items = gateway.submissions()?;
+        let held = items.iter().any(|item| item["state"] == "held");
+        assert!(!held, "{items:?}");
     }
     Ok(())
 }

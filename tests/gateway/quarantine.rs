@@ -54,6 +54,21 @@ pub(crate) const TESTS: &[Test] = &[
         split_large,
     ),
     (
+        "what was left out under another list is taken when it is sent again",
+        Needs::OpenSsh,
+        list_mended,
+    ),
+    (
+        "rows left out have to find room, and leave none behind",
+        Needs::OpenSsh,
+        no_room,
+    ),
+    (
+        "what is nowhere any more is not listed again for a person's no",
+        Needs::OpenSsh,
+        not_listed_again,
+    ),
+    (
         "what nobody decides about is rejected when its time is over",
         Needs::OpenSsh,
         forgotten,
@@ -650,5 +665,110 @@ fn split_large() -> Verdict {
         .expect_code(1)?
         .expect_stderr("REJECTED")?;
     gateway.wait_until("one file in the spool", || Ok(spool_files(&gateway)? == 1))?;
+    Ok(())
+}
+
+fn list_mended() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"split\"")?;
+        let path = home.join("policies/acme.toml");
+        let text = fs::read_to_string(&path)?;
+        let listed = r#"enum = ["DE", "AT", "CH"]"#;
+        fs::write(&path, text.replace(listed, r#"lookup = "countries.txt""#))?;
+        fs::create_dir(home.join("policies/lists"))?;
+        Ok(fs::write(
+            home.join("policies/lists/countries.txt"),
+            "DE\n",
+        )?)
+    })?;
+    let text = orders(4).replacen(",DE,", ",CH,", 1);
+    let file = gateway.local("orders_20261120.csv", text)?;
+    let put = |name: &str| format!("put {} inbox/{name}\n", file.display());
+    gateway
+        .sftp(&put("orders_20261120.csv"))?
+        .expect_code(0)?
+        .expect_stderr("3 rows, 1 left out")?;
+    // Under the same rules it is the same, and says so.
+    gateway
+        .sftp(&put("orders_20261121.csv"))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED already")?
+        .expect_stderr("1 left out, as before")?;
+    fs::write(
+        gateway.home().join("policies/lists/countries.txt"),
+        "DE\nCH\n",
+    )?;
+    gateway.wait_until("the new list", || {
+        Ok(gateway.log().contains("countries.txt +1 -0"))
+    })?;
+    gateway
+        .sftp(&put("orders_20261120.csv"))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED orders_20261120.csv  4 rows")?;
+    gateway.wait_until("both objects", || Ok(gateway.objects()?.len() == 2))?;
+    Ok(())
+}
+
+fn no_room() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"split\"")?;
+        under(home, "[access]", "quota = \"3 MB\"")
+    })?;
+    // Short rows: what is kept of each is many times as long.
+    let mut text = orders(2).replace("TRL,2,2.50\n", "");
+    text.push_str(&"x\n".repeat(100_000));
+    text.push_str("TRL,100002,2.50\n");
+    let file = gateway.local("orders_20261120.csv", &text)?;
+    let put = format!("put {} inbox/\n", file.display());
+    gateway
+        .sftp(&put)?
+        .expect_code(1)?
+        .expect_stderr("limit-exceeded")?;
+    gateway.wait_until("an empty spool", || Ok(spool_files(&gateway)? == 0))?;
+    // A file without a good row leaves nothing either.
+    let bad = text.replace(",DE,", ",UK,").replacen("x\n", "", 95_000);
+    let bad = gateway.local("orders_20261121.csv", bad)?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", bad.display()))?
+        .expect_code(1)?;
+    gateway.wait_until("an empty spool", || Ok(spool_files(&gateway)? == 0))?;
+    let good = gateway.local("orders_20261122.csv", orders(5000))?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", good.display()))?
+        .expect_code(0)?;
+    Ok(())
+}
+
+fn not_listed_again() -> Verdict {
+    let gateway = Gateway::start_with(|home| under(home, "[[feed]]", "on_finding = \"hold\""))?;
+    for (day, removes_the_held) in [(20_261_101, true), (20_261_102, false)] {
+        let name = format!("orders_{day}.csv");
+        let good = gateway.local("good.csv", orders(day - 20_261_100))?;
+        let newer = gateway.local("newer.csv", orders(day - 20_261_090))?;
+        let bad = gateway.local("bad.csv", text_with_fault(day - 20_261_080))?;
+        let put = |file: &Path| format!("put {} inbox/{name}\n", file.display());
+        let rm = format!("rm inbox/{name}\n");
+        gateway
+            .sftp(&format!("{}{rm}{}", put(&good), put(&bad)))?
+            .expect_code(0)?
+            .expect_stderr("HELD")?;
+        let held = gateway.submissions()?;
+        let held = held.iter().find(|item| item["state"] == "held");
+        let short = held.and_then(|item| item["short"].as_str());
+        let short = short.ok_or("nothing is held")?.to_owned();
+        if removes_the_held {
+            gateway.sftp(&rm)?.expect_code(0)?;
+        } else {
+            gateway
+                .sftp(&format!("{}{rm}", put(&newer)))?
+                .expect_code(0)?;
+        }
+        gateway
+            .cli(&["quarantine", "reject", &short, "--reason", "no", "--yes"])?
+            .expect_code(0)?;
+        let listed = gateway.sftp("ls inbox\n")?.expect_code(0)?;
+        let names: Vec<&str> = listed.stdout.lines().skip(1).collect();
+        assert!(!names.iter().any(|line| line.contains(&name)), "{names:?}");
+    }
     Ok(())
 }
