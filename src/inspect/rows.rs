@@ -1489,8 +1489,6 @@ fn copy(at: usize, scan: Option<&Scan>, formulas: Formulas, kind: &Kind) -> Outp
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::inspect::csv::Scanner;
     use crate::inspect::records::Bounds;
@@ -1502,22 +1500,9 @@ mod tests {
     fn unique_texts() -> Schema {
         let column = |name: &str| Column {
             name: name.to_owned(),
-            aliases: Vec::new(),
-            kind: Kind::Text(TextFormat::Any),
-            required: false,
             unique: true,
-            pattern: None,
-            pattern_text: None,
-            values: Vec::new(),
-            values_set: BTreeSet::new(),
-            lookup: None,
-            minimum: None,
-            maximum: None,
-            length_min: None,
             length_max: Some(3),
-            sensitive: false,
-            token: None,
-            scan: None,
+            ..Column::free(Kind::Text(TextFormat::Any))
         };
         Schema {
             columns: vec![column("a"), column("b")],

@@ -457,8 +457,6 @@ fn distance(a: &[char], b: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::policy::contract::{Column, Formulas, Keep, Kind, TextFormat, TokenKind, TokenRule};
 
@@ -466,21 +464,7 @@ mod tests {
         Column {
             name: name.to_owned(),
             aliases: aliases.iter().map(|&alias| alias.to_owned()).collect(),
-            kind: Kind::Text(TextFormat::Any),
-            required: false,
-            unique: false,
-            pattern: None,
-            pattern_text: None,
-            values: Vec::new(),
-            values_set: BTreeSet::new(),
-            lookup: None,
-            minimum: None,
-            maximum: None,
-            length_min: None,
-            length_max: None,
-            sensitive: false,
-            token: None,
-            scan: None,
+            ..Column::free(Kind::Text(TextFormat::Any))
         }
     }
 

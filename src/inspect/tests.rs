@@ -1,7 +1,6 @@
 //! Whole files through the whole line: worked examples, and the law of split invariance for
 //! every one of them.
 
-use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -27,22 +26,7 @@ use crate::tokens::DomainKey;
 fn column(name: &str, kind: Kind) -> Column {
     Column {
         name: name.to_owned(),
-        aliases: Vec::new(),
-        kind,
-        required: false,
-        unique: false,
-        pattern: None,
-        pattern_text: None,
-        values: Vec::new(),
-        values_set: BTreeSet::new(),
-        lookup: None,
-        minimum: None,
-        maximum: None,
-        length_min: None,
-        length_max: None,
-        sensitive: false,
-        token: None,
-        scan: None,
+        ..Column::free(kind)
     }
 }
 

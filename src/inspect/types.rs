@@ -701,22 +701,7 @@ mod tests {
     fn column(kind: Kind) -> Column {
         Column {
             name: "x".to_owned(),
-            aliases: Vec::new(),
-            kind,
-            required: false,
-            unique: false,
-            pattern: None,
-            pattern_text: None,
-            values: Vec::new(),
-            values_set: BTreeSet::new(),
-            lookup: None,
-            minimum: None,
-            maximum: None,
-            length_min: None,
-            length_max: None,
-            sensitive: false,
-            token: None,
-            scan: None,
+            ..Column::free(kind)
         }
     }
 

@@ -17,7 +17,7 @@ use crate::inspect::report::Sample;
 use crate::intake::hold::{Hold, LOOK_EVERY, LiveFile};
 use crate::intake::inspection::{Effort, Inspected, InspectionFault, blocking, digest_of};
 use crate::intake::keyring::Purpose;
-use crate::intake::settle::{Case, UploadFault, inspect};
+use crate::intake::settle::{Case, UploadFault, inspect, is_accepted};
 use crate::intake::submission::{Ending, Unjudged, over_when_cut_off};
 use crate::intake::{Intake, Refusal, micros};
 use crate::ledger::LedgerFault;
@@ -226,12 +226,15 @@ impl Intake {
             .ledger
             .at_path(&row.partner, &row.path, self.visible_since())
             .await?;
-        if there.is_some_and(|newer| newer.id != id && newer.came_at() > row.moment) {
+        let is_newer = |newer: &Row| newer.id != id && newer.came_at() > row.moment;
+        if there.as_ref().is_some_and(is_newer) {
             // A newer file has taken its place; nothing of this one was acknowledged.
             return Ok(self.discard(&row).await?);
         }
         let wrapped = row.raw_key.clone().ok_or(RecoverFault::NoRaw)?;
-        let is_as_opened = row.over.is_some() && row.set.is_none() && row.cut.is_none();
+        let is_taken = |row: &Row| is_accepted(row.state) || row.state == State::Held;
+        let is_over_taken = there.as_ref().is_some_and(is_taken) && row.over.is_some();
+        let is_as_opened = is_over_taken && row.set.is_none() && row.cut.is_none();
         let key = self
             .0
             .keyring

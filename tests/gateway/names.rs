@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::harness::raw::{self, RawSftp, string};
 use crate::harness::{Failed, Gateway, Verdict, orders, pause};
 use crate::quarantine::under;
+use crate::semantics::{close, write};
 use crate::shares::with_bin;
 use crate::{Needs, Test};
 
@@ -102,17 +103,6 @@ fn with_line(home: &Path, file: &str, behind: &str, line: &str) -> Verdict {
     let changed = text.replacen(&format!("{behind}\n"), &format!("{behind}\n{line}\n"), 1);
     assert_ne!(text, changed, "no {behind} in {file}");
     Ok(fs::write(path, changed)?)
-}
-
-fn write(sftp: &mut RawSftp, handle: &[u8], offset: u64, data: &[u8]) -> Result<u32, Failed> {
-    let fields = [handle, &offset.to_be_bytes(), &string(data)];
-    sftp.ask(raw::WRITE, &fields)?.status()
-}
-
-fn close(sftp: &mut RawSftp, handle: &[u8]) -> Result<(u32, String), Failed> {
-    let reply = sftp.ask(raw::CLOSE, &[handle])?;
-    let text = String::from_utf8_lossy(&reply.body).into_owned();
-    Ok((reply.status()?, text))
 }
 
 fn rename(sftp: &mut RawSftp, from: &str, to: &str) -> Result<(u32, String), Failed> {

@@ -154,12 +154,17 @@ const REMOVE: u8 = 13;
 const STAT: u8 = 17;
 const RENAME: u8 = 18;
 
-fn write(sftp: &mut RawSftp, handle: &[u8], offset: u64, data: &[u8]) -> Result<u32, Failed> {
+pub(crate) fn write(
+    sftp: &mut RawSftp,
+    handle: &[u8],
+    offset: u64,
+    data: &[u8],
+) -> Result<u32, Failed> {
     let fields = [handle, &offset.to_be_bytes(), &string(data)];
     sftp.ask(raw::WRITE, &fields)?.status()
 }
 
-fn close(sftp: &mut RawSftp, handle: &[u8]) -> Result<(u32, String), Failed> {
+pub(crate) fn close(sftp: &mut RawSftp, handle: &[u8]) -> Result<(u32, String), Failed> {
     let reply = sftp.ask(raw::CLOSE, &[handle])?;
     let text = String::from_utf8_lossy(&reply.body).into_owned();
     Ok((reply.status()?, text))
