@@ -380,7 +380,10 @@ fn feed_of(partner: &PartnerId, feed: &FeedId, paths: &[PathBuf], sample: &Sampl
     };
     let first = paths.first().map(file_name).unwrap_or_default();
     let ending = Path::new(&first).extension();
-    let ending = ending.map_or(String::new(), |e| format!(".{}", e.to_string_lossy()));
+    let ending = ending.and_then(|ending| ending.to_str());
+    let is_plain = |ending: &&str| ending.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let ending = ending.filter(is_plain);
+    let ending = ending.map_or(String::new(), |ending| format!(".{ending}"));
     let mut text = String::new();
     let shown = |path: &PathBuf| crate::terms::path::quoted(&file_name(path), 80);
     let names: Vec<String> = paths.iter().map(shown).collect();
@@ -553,16 +556,30 @@ fn match_of(name: &str) -> String {
 
 /// The same without escapes, where that can be.
 fn literal(text: &str) -> String {
-    if text.contains(['\'', '\n', '\r']) {
-        return quoted(text);
+    if text.chars().all(|c| is_shown(c) && c != '\'') {
+        return format!("'{text}'");
     }
-    format!("'{text}'")
+    quoted(text)
 }
 
-/// A string of TOML, on one line whatever is in it.
+/// A string of TOML, on one line and harmless to a terminal, whatever is in it.
 fn quoted(text: &str) -> String {
-    // What JSON escapes, TOML reads; it wants DEL escaped as well.
-    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+    let mut out = String::new();
+    // What JSON escapes, TOML reads.
+    for c in Value::from(text).to_string().chars() {
+        if is_shown(c) {
+            out.push(c);
+        } else {
+            let escaped = format!("\\U{:08X}", u32::from(c));
+            out.push_str(&escaped);
+        }
+    }
+    out
+}
+
+/// It stands for itself, and moves nothing on a screen.
+fn is_shown(c: char) -> bool {
+    c == ' ' || c.is_ascii_graphic() || c.is_alphanumeric()
 }
 
 /// What the draft says of its own samples.

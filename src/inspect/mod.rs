@@ -99,11 +99,7 @@ impl Line {
     /// it where such rows are left out.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
         if self.fatal.is_none() {
-            let made = if self.packer.is_none() {
-                &mut *out
-            } else {
-                &mut self.plain
-            };
+            let made = sink(&self.packer, &mut self.plain, out);
             let result = self.envelope.push(input, &mut self.report, made);
             self.fatal = result.err();
             self.pack(out);
@@ -121,11 +117,7 @@ impl Line {
     /// says so.
     pub fn decoded(&mut self, decoded: &Decoded, out: &mut Vec<u8>) -> Flow {
         if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
-            let made = if self.packer.is_none() {
-                &mut *out
-            } else {
-                &mut self.plain
-            };
+            let made = sink(&self.packer, &mut self.plain, out);
             self.fatal = whole.decoded(decoded, &mut self.report, made).err();
         }
         self.pack(out);
@@ -138,11 +130,7 @@ impl Line {
     /// Its decoder has ended so.
     pub fn decoding_ended(&mut self, result: &Result<(), DecodeFault>, out: &mut Vec<u8>) {
         if let (None, Envelope::Columnar(whole)) = (self.fatal, &mut self.envelope) {
-            let made = if self.packer.is_none() {
-                &mut *out
-            } else {
-                &mut self.plain
-            };
+            let made = sink(&self.packer, &mut self.plain, out);
             self.fatal = whole.ended(result, &mut self.report, made).err();
         }
         self.pack(out);
@@ -163,11 +151,7 @@ impl Line {
     /// The last byte has been pushed. Rows left out that were not taken are in [`Report::rejects`].
     pub fn finish(mut self, out: &mut Vec<u8>) -> Report {
         if self.fatal.is_none() {
-            let made = if self.packer.is_none() {
-                &mut *out
-            } else {
-                &mut self.plain
-            };
+            let made = sink(&self.packer, &mut self.plain, out);
             self.envelope.finish(&mut self.report, made);
         }
         self.pack(out);
@@ -184,4 +168,9 @@ impl Line {
         }
         self.report
     }
+}
+
+/// Where the output goes first: to its end, or before a compressor.
+fn sink<'o>(packer: &Packer, plain: &'o mut Vec<u8>, out: &'o mut Vec<u8>) -> &'o mut Vec<u8> {
+    if packer.is_none() { out } else { plain }
 }

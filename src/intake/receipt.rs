@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::authority::places::Area;
 use crate::inspect::report::{Control, Finding, Report, Sample};
-use crate::ledger::submissions::Beginning;
+use crate::ledger::submissions::{Beginning, Row};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, DigestKind};
@@ -36,7 +36,7 @@ pub(super) struct Facts<'f> {
     /// What inspection found, with the findings of intake itself.
     pub(super) report: &'f Report,
     /// The submission that holds the same content already, and when it was accepted.
-    pub(super) known_as: Option<(SubmissionId, Timestamp)>,
+    pub(super) known_as: Option<KnownAs>,
     /// Whether it counts.
     pub(super) area: Area,
     /// What it comes to.
@@ -151,6 +151,29 @@ struct ExampleJson<'f> {
     detail: &'f str,
 }
 
+/// The submission that holds the same content.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KnownAs {
+    pub(super) id: SubmissionId,
+    /// When it was accepted.
+    pub(super) at: Timestamp,
+    /// No row was left out of it.
+    pub(super) is_whole: bool,
+}
+
+// === impl KnownAs ===
+
+impl KnownAs {
+    /// `now`: should its own decision have no time.
+    pub(super) fn of(row: &Row, now: Timestamp) -> Self {
+        Self {
+            id: row.id,
+            at: row.decided_at.unwrap_or(now),
+            is_whole: row.errors_total == 0,
+        }
+    }
+}
+
 // === impl Facts ===
 
 impl Facts<'_> {
@@ -212,7 +235,7 @@ impl Facts<'_> {
     }
 
     fn verdict_text(&self, page: &mut Page) {
-        if let Some((id, at)) = self.known_as {
+        if let Some(KnownAs { id, at, .. }) = self.known_as {
             page.line(&format!(
                 "ACCEPTED  already, as {} on {}.",
                 id.short(),
@@ -309,7 +332,7 @@ impl Facts<'_> {
             received_at: Some(self.received_at.to_rfc3339()),
         };
         receipt.decided_at = self.decided_at.to_rfc3339();
-        receipt.known_as = self.known_as.map(|(id, _)| id.to_string());
+        receipt.known_as = self.known_as.map(|known| known.id.to_string());
         receipt.decision = self.decision.map(|reason| DecisionJson { reason });
         receipt.help = self.help;
         let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
@@ -371,8 +394,9 @@ impl Facts<'_> {
     pub(super) fn told_lines(&self) -> Vec<String> {
         let name = ascii(&self.beginning.name, 80);
         let short = self.beginning.id.short();
-        if let Some((id, at)) = self.known_as {
+        if let Some(KnownAs { id, at, is_whole }) = self.known_as {
             let left_out = match self.report.rows_with_errors {
+                1.. if is_whole => "  whole, under the rules of then".to_owned(),
                 0 => String::new(),
                 rows => format!("  {rows} left out, as before"),
             };

@@ -21,7 +21,7 @@ use crate::intake::inspection::{
     perform,
 };
 use crate::intake::quota::Share;
-use crate::intake::receipt::{Facts, ascii, hex};
+use crate::intake::receipt::{Facts, KnownAs, ascii, hex};
 use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged, oversized};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
@@ -487,9 +487,7 @@ impl Intake {
         known: Option<Row>,
     ) -> Result<Settled, Refusal> {
         let decided_at = self.now();
-        let known_as = known
-            .as_ref()
-            .map(|row| (row.id, row.decided_at.unwrap_or(decided_at)));
+        let known_as = known.as_ref().map(|row| KnownAs::of(row, decided_at));
         let Inspected {
             report,
             out,

@@ -159,6 +159,12 @@ fn refused() -> Verdict {
         b"\"a\"\"] }\",b'\n\"\"\"\"\"\"\"\",\"x\ny = 1\"\n",
     )?;
     draft(&["acme/x", "--from-sample", &hostile])?.expect_code(0)?;
+    let screen = "a\u{202e}b,c\nx\u{9b}2J,\u{7f}\u{e9}\n".repeat(30);
+    let screen = file("s.c{}\u{202e}", screen.as_bytes())?;
+    let ran = draft(&["acme/x", "--from-sample", &screen])?.expect_code(0)?;
+    let moves = |c: char| c != '\n' && c != '\u{e9}' && !c.is_ascii_graphic() && c != ' ';
+    assert!(!ran.stdout.contains(moves), "{:?}", ran.stdout);
+    assert!(ran.stdout.contains(r"a\U0000202Eb"), "{}", ran.stdout);
     let broken = file("c.csv", b"\"a\nb\",c\nx,y\n")?;
     draft(&["acme/x", "--from-sample", &broken])?
         .expect_code(2)?

@@ -706,6 +706,17 @@ fn list_mended() -> Verdict {
         .expect_code(0)?
         .expect_stderr("ACCEPTED orders_20261120.csv  4 rows")?;
     gateway.wait_until("both objects", || Ok(gateway.objects()?.len() == 2))?;
+    // Under a narrower list nothing of it is missing all the same.
+    fs::write(gateway.home().join("policies/lists/countries.txt"), "DE\n")?;
+    gateway.wait_until("the old list", || {
+        Ok(gateway.log().contains("countries.txt +0 -1"))
+    })?;
+    gateway
+        .sftp(&put("orders_20261122.csv"))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED already")?
+        .expect_stderr("whole, under the rules of then")?;
+    assert_eq!(gateway.objects()?.len(), 2);
     Ok(())
 }
 
