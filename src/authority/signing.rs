@@ -10,9 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use ring::signature::Ed25519KeyPair;
 use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
-use russh::keys::ssh_key::{LineEnding, SshSig};
-use russh::keys::{Algorithm, HashAlg, PrivateKey};
+use russh::keys::ssh_key::{LineEnding, Signature, SshSig};
+use russh::keys::{Algorithm, HashAlg, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
 
 use crate::authority::partner_keys::EXAMPLE_FINGERPRINTS;
@@ -22,8 +23,10 @@ use crate::terms::limits;
 /// The gateway's receipt key.
 #[derive(Clone)]
 pub struct ReceiptKey {
-    /// Ed25519 and not encrypted; it has signed in both namespaces when this was made.
-    key: Arc<PrivateKey>,
+    /// Made once: `ssh_key` computes the pair anew for every signature, which was a tenth of a small
+    /// file. It has signed in both namespaces when this was made.
+    pair: Arc<Ed25519KeyPair>,
+    public: Arc<PublicKey>,
 }
 
 /// Which statements a signature is for; part of what is signed.
@@ -48,7 +51,22 @@ impl ReceiptKey {
                 key.algorithm()
             ));
         }
-        let made = Self { key: Arc::new(key) };
+        let unusable = || {
+            format!(
+                "{}: the two halves of the key do not match; make a new one",
+                path.display()
+            )
+        };
+        let KeypairData::Ed25519(halves) = key.key_data() else {
+            return Err(unusable());
+        };
+        let seed = Zeroizing::new(halves.private.to_bytes());
+        let pair = Ed25519KeyPair::from_seed_and_public_key(&*seed, &halves.public.0)
+            .map_err(|_| unusable())?;
+        let made = Self {
+            pair: Arc::new(pair),
+            public: Arc::new(key.public_key().clone()),
+        };
         for namespace in [RECEIPT_NAMESPACE, AUDIT_NAMESPACE] {
             let armored = made.sign(namespace, b"trial");
             if !made.verify(namespace, b"trial", &armored) {
@@ -66,8 +84,13 @@ impl ReceiptKey {
     pub fn sign(&self, namespace: &str, message: &[u8]) -> String {
         // Ed25519 signing is deterministic and the key has signed in both namespaces before: the
         // empty text can only come from an empty namespace, and no verifier takes it.
-        self.key
-            .sign(namespace, HashAlg::Sha512, message)
+        SshSig::signed_data(namespace, HashAlg::Sha512, message)
+            .and_then(|data| {
+                let raw = self.pair.sign(&data).as_ref().to_vec();
+                let signature = Signature::new(Algorithm::Ed25519, raw)?;
+                let public = self.public.key_data().clone();
+                SshSig::new(public, namespace, HashAlg::Sha512, signature)
+            })
             .and_then(|signature| signature.to_pem(LineEnding::LF))
             .unwrap_or_default()
     }
@@ -78,18 +101,14 @@ impl ReceiptKey {
         SshSig::from_pem(armored).is_ok_and(|signature| {
             // The version is not part of what is signed, and the parser takes older ones.
             signature.version() == SshSig::VERSION
-                && self
-                    .key
-                    .public_key()
-                    .verify(namespace, message, &signature)
-                    .is_ok()
+                && self.public.verify(namespace, message, &signature).is_ok()
         })
     }
 
     /// The public half, one line: `ssh-ed25519 AAAA... receipts@<instance>`.
     #[must_use]
     pub fn public_line(&self, comment: &str) -> String {
-        let mut public = self.key.public_key().clone();
+        let mut public = (*self.public).clone();
         public.set_comment(comment);
         public.to_string()
     }
@@ -98,7 +117,7 @@ impl ReceiptKey {
 impl fmt::Debug for ReceiptKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("ReceiptKey")
-            .field(&self.key.fingerprint(HashAlg::Sha256).to_string())
+            .field(&self.public.fingerprint(HashAlg::Sha256).to_string())
             .finish()
     }
 }
