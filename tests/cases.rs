@@ -9,12 +9,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use libtest_mimic::{Arguments, Failed, Trial};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::schema::printer::print_schema;
 use ring::digest;
 use sallyport::decode::{Source, decode};
 use sallyport::inspect::Line;
@@ -82,8 +86,8 @@ struct Expect {
     /// The output, verbatim; or its SHA-256. One of them for accepted files, none for rejected.
     output: Option<String>,
     output_sha256: Option<String>,
-    /// How the output is compressed: it is compared when it is opened.
-    output_compression: Option<String>,
+    /// How the output is packed, `gzip`, `zstd` or `parquet`: it is compared when it is opened.
+    output_packing: Option<String>,
     /// The rows left out, verbatim; only where a verdict leaves some out.
     rejects: Option<String>,
     /// All findings, in order of first appearance.
@@ -486,7 +490,7 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
         differ(&mut faults, "control", &wanted, &found);
     }
     if let Some(output) = &expect.output {
-        let found = opened(&got.output, expect.output_compression.as_deref());
+        let found = opened(&got.output, expect.output_packing.as_deref());
         let found = String::from_utf8_lossy(&found);
         differ(&mut faults, "output", &output.as_str(), &found.as_ref());
     }
@@ -505,20 +509,37 @@ fn compare(case: &Case, got: &Outcome) -> Vec<String> {
     faults
 }
 
-/// What was compressed, or why it does not open.
-fn opened(output: &[u8], compression: Option<&str>) -> Vec<u8> {
-    let opened = match compression {
+/// What was packed, or why it does not open.
+fn opened(output: &[u8], packing: Option<&str>) -> Vec<u8> {
+    let opened = match packing {
         Some("gzip") => {
             let mut opened = Vec::new();
             flate2::read::MultiGzDecoder::new(output)
                 .read_to_end(&mut opened)
                 .map(|_| opened)
         }
+        Some("parquet") => rows_of_parquet(output).map_err(io::Error::other),
         Some("zstd") => zstd::stream::decode_all(output),
         Some(other) => Ok(format!("no such compression: {other}").into_bytes()),
         None => Ok(output.to_vec()),
     };
     opened.unwrap_or_else(|fault| fault.to_string().into_bytes())
+}
+
+/// Type and name of each column, how the first one is compressed, and each row.
+fn rows_of_parquet(output: &[u8]) -> Result<Vec<u8>, ParquetError> {
+    let reader = SerializedFileReader::new(Bytes::copy_from_slice(output))?;
+    let mut text = Vec::new();
+    print_schema(&mut text, reader.metadata().file_metadata().schema());
+    for group in reader.metadata().row_groups() {
+        if let Some(column) = group.columns().first() {
+            text.extend_from_slice(format!("{}\n", column.compression()).as_bytes());
+        }
+    }
+    for row in reader.get_row_iter(None)? {
+        text.extend_from_slice(format!("{}\n", row?).as_bytes());
+    }
+    Ok(text)
 }
 
 fn compare_finding(faults: &mut Vec<String>, number: u32, wanted: &Wanted, finding: &Finding) {

@@ -728,6 +728,35 @@ fn columns_at_fixed_places_say_where_they_stand() {
 }
 
 #[test]
+fn integers_that_parquet_cannot_hold_are_refused() {
+    let bounded = |bound: &str| {
+        let column =
+            format!("type = \"integer\", maximum = \"{bound}\" }},\n  {{ name = \"email\"");
+        let text = BASE.replacen(
+            "type = \"decimal(12,2)\" },\n  { name = \"email\"",
+            &column,
+            1,
+        );
+        let text = text.replacen("sum.amount = \"{total}\"", "", 1);
+        mistakes_of(&text.replacen(
+            "[[feed]]\n",
+            "[[feed]]\noutput = { format = \"parquet\" }\n",
+            1,
+        ))
+    };
+    let mistakes = bounded("9223372036854775808");
+    let picture = pictures(&mistakes);
+    assert_eq!(mistakes.len(), 1, "{picture}");
+    assert_eq!(mistakes[0].code, "policy.conflict", "{picture}");
+    assert!(
+        picture.contains("column amount: integers of Parquet have 64 bits"),
+        "{picture}"
+    );
+    assert!(picture.contains("give narrower bounds"), "{picture}");
+    assert_eq!(pictures(&bounded("9223372036854775807")), "");
+}
+
+#[test]
 fn what_this_version_does_not_act_on_is_refused() {
     let code = "policy.not-yet";
     check("domain = \"email\"", "kind = @@\"siv\"", code, "");
@@ -739,7 +768,6 @@ fn what_this_version_does_not_act_on_is_refused() {
     );
     check_in_feed("quiet_window = @@\"2d\"", "policy.bad-value", "1s to 1d");
     check_in_feed("keep_rejected = @@\"3d\"", code, "write \"0d\"");
-    check_in_feed("output = { format = @@\"parquet\" }", code, "");
     check(
         "[feed.control]",
         "[feed.@@sla]\nby = \"07:00\"\n[feed.control]",

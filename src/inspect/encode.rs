@@ -1,5 +1,5 @@
-//! Accepted rows out again, in UTF-8: CSV with LF under the contract's labels, or JSON objects with
-//! the contract's names for keys.
+//! Accepted rows out again, in UTF-8: CSV with LF under the contract's labels, JSON objects with the
+//! contract's names for keys, or frames of cells for what makes columns of them.
 //!
 //! Columns stand in the order they are given in, whatever the file's. A cell of CSV is quoted only
 //! where it must be; everything that needs no change is copied in runs. In JSON, numbers and booleans
@@ -23,17 +23,29 @@ pub(crate) struct Writer {
     missing: Vec<String>,
     scratch: String,
     token: Vec<u8>,
-    /// For JSON: the members of an object, one for each step that writes something.
-    json: Option<Json>,
+    /// A row has been written.
+    has_begun: bool,
+    style: Style,
 }
 
-/// How objects are written.
-struct Json {
-    shape: JsonShape,
-    members: Vec<Member>,
-    /// Something stands in the array already.
-    has_begun: bool,
+/// How rows are written.
+pub(crate) enum Style {
+    /// As frames: the length of each cell in four bytes, little-endian, and its text; [`NO_VALUE`] for
+    /// one that is no value. The labels come first, behind their number.
+    Cells,
+    /// As CSV.
+    Csv,
+    /// As JSON objects.
+    Json {
+        /// How they stand.
+        shape: JsonShape,
+        /// Those of an object, one for each column that is not left out.
+        members: Vec<Member>,
+    },
 }
+
+/// The length of a cell that is no value.
+pub(crate) const NO_VALUE: u32 = u32::MAX;
 
 /// One member of an object.
 pub(crate) struct Member {
@@ -127,14 +139,20 @@ impl TokenColumn {
 
 impl Writer {
     /// `outputs`: the columns of the output, in order; `missing`: the cells that mean "no value".
-    pub(crate) fn new(delimiter: u8, quote: u8, outputs: Vec<Output>, missing: &[String]) -> Self {
+    pub(crate) fn new(
+        style: Style,
+        (delimiter, quote): (u8, u8),
+        outputs: Vec<Output>,
+        missing: &[String],
+    ) -> Self {
+        let runs = matches!(style, Style::Csv);
         let mut steps = Vec::new();
         let mut tokens = Vec::new();
         let mut rewrites = Vec::new();
         for output in outputs {
             match output {
                 Output::Copy(at) => match steps.last_mut() {
-                    Some(Step::Copy { last, .. }) if *last + 1 == at => *last = at,
+                    Some(Step::Copy { last, .. }) if runs && *last + 1 == at => *last = at,
                     _ => steps.push(Step::Copy {
                         first: at,
                         last: at,
@@ -182,51 +200,9 @@ impl Writer {
             missing: missing.to_vec(),
             scratch: String::new(),
             token: Vec::new(),
-            json: None,
-        }
-    }
-
-    /// The same for JSON; `members`: those of an object, for each column that is not left out.
-    pub(crate) fn json(
-        shape: JsonShape,
-        quote: u8,
-        outputs: Vec<Output>,
-        members: Vec<Member>,
-        missing: &[String],
-    ) -> Self {
-        let mut writer = Self::new(b',', quote, Vec::new(), missing);
-        for output in outputs {
-            let step = match output {
-                Output::Copy(at) => Step::Copy {
-                    first: at,
-                    last: at,
-                },
-                Output::Empty => Step::Empty,
-                Output::Rewrite(at, rewrite) => {
-                    let number = writer.rewrites.len();
-                    writer.rewrites.push(*rewrite);
-                    Step::Rewrite {
-                        at,
-                        rewrite: number,
-                    }
-                }
-                Output::Token(at, column) => {
-                    let step = match column.tokenizer {
-                        Some(_) => Step::Token(writer.tokens.len()),
-                        None => Step::Count(writer.tokens.len()),
-                    };
-                    writer.tokens.push(TokenColumn { at, ..*column });
-                    step
-                }
-            };
-            writer.steps.push((false, step));
-        }
-        writer.json = Some(Json {
-            shape,
-            members,
             has_begun: false,
-        });
-        writer
+            style,
+        }
     }
 
     /// Values tokenized so far, by column.
@@ -238,28 +214,40 @@ impl Writer {
 
     /// Writes what stands before the first row: the labels.
     pub(crate) fn labels<'l>(&self, labels: impl Iterator<Item = &'l str>, out: &mut Vec<u8>) {
-        match &self.json {
-            None => {}
-            Some(json) if json.shape == JsonShape::Array => {
-                out.push(b'[');
-                return;
+        match &self.style {
+            Style::Cells => {
+                let labels: Vec<&str> = labels.collect();
+                let count = u32::try_from(labels.len()).unwrap_or(u32::MAX);
+                out.extend_from_slice(&count.to_le_bytes());
+                for label in labels {
+                    frame(Some(label.as_bytes()), out);
+                }
             }
-            Some(_) => return,
-        }
-        for (number, label) in labels.enumerate() {
-            if number > 0 {
-                out.push(self.delimiter);
+            Style::Csv => {
+                for (number, label) in labels.enumerate() {
+                    if number > 0 {
+                        out.push(self.delimiter);
+                    }
+                    self.cell(label.as_bytes(), out);
+                }
+                out.push(b'\n');
             }
-            self.cell(label.as_bytes(), out);
+            Style::Json { shape, .. } => match shape {
+                JsonShape::Array => out.push(b'['),
+                JsonShape::Lines => {}
+            },
         }
-        out.push(b'\n');
     }
 
     /// Writes what stands behind the last row.
     pub(crate) fn end(&self, out: &mut Vec<u8>) {
-        if let Some(json) = &self.json
-            && json.shape == JsonShape::Array
-        {
+        if matches!(
+            self.style,
+            Style::Json {
+                shape: JsonShape::Array,
+                ..
+            }
+        ) {
             out.extend_from_slice(b"\n]\n");
         }
     }
@@ -273,16 +261,30 @@ impl Writer {
         out: &mut Vec<u8>,
     ) -> Result<(), NoToken> {
         let start = out.len();
-        if let Some(mut json) = self.json.take() {
-            let result = self.object(&mut json, text, cells, out);
-            if result.is_err() {
-                out.truncate(start);
-            } else {
-                json.has_begun = true;
-            }
-            self.json = Some(json);
-            return result;
+        // Out of the way: the rest of the writer changes meanwhile.
+        let style = std::mem::replace(&mut self.style, Style::Csv);
+        let result = match &style {
+            Style::Cells => self.frames(text, cells, out),
+            Style::Csv => self.cells(text, record, cells, out),
+            Style::Json { shape, members } => self.object(*shape, members, text, cells, out),
+        };
+        self.style = style;
+        match result {
+            Ok(()) => self.has_begun = true,
+            Err(_) => out.truncate(start),
         }
+        result
+    }
+
+    /// One row of CSV.
+    fn cells(
+        &mut self,
+        text: &str,
+        record: &Record,
+        cells: &[Cell],
+        out: &mut Vec<u8>,
+    ) -> Result<(), NoToken> {
+        let start = out.len();
         for at in 0..self.steps.len() {
             let Some((delimited, step)) = self.steps.get(at).copied() else {
                 break;
@@ -290,17 +292,12 @@ impl Writer {
             if delimited {
                 out.push(self.delimiter);
             }
-            let result = match step {
+            match step {
                 Step::Copy { first, last } => {
-                    self.copy(
-                        text,
-                        record,
-                        cells.get(first..=last).unwrap_or_default(),
-                        out,
-                    );
-                    Ok(())
+                    let cells = cells.get(first..=last).unwrap_or_default();
+                    self.copy(text, record, cells, out);
                 }
-                Step::Empty => Ok(()),
+                Step::Empty => {}
                 Step::Rewrite { at, rewrite } => {
                     if self.rewrite(rewrite, at, text, cells) {
                         self.cell(&self.token, out);
@@ -308,13 +305,10 @@ impl Writer {
                         let cell = cells.get(at..=at).unwrap_or_default();
                         self.copy(text, record, cell, out);
                     }
-                    Ok(())
                 }
-                Step::Count(column) | Step::Token(column) => self.replace(column, text, cells, out),
-            };
-            if let Err(fault) = result {
-                out.truncate(start);
-                return Err(fault);
+                Step::Count(column) | Step::Token(column) => {
+                    self.replace(column, text, cells, out)?;
+                }
             }
         }
         if self.cells == 1 && out.len() == start {
@@ -325,19 +319,55 @@ impl Writer {
         Ok(())
     }
 
+    /// One row as frames.
+    fn frames(&mut self, text: &str, cells: &[Cell], out: &mut Vec<u8>) -> Result<(), NoToken> {
+        for at in 0..self.steps.len() {
+            match self.steps.get(at).copied() {
+                None => break,
+                Some((_, Step::Copy { first, .. })) => self.frame_cell(first, text, cells, out),
+                Some((_, Step::Count(column))) => self.replace(column, text, cells, out)?,
+                Some((_, Step::Empty)) => frame(None, out),
+                Some((_, Step::Rewrite { at, rewrite })) => {
+                    if self.rewrite(rewrite, at, text, cells) {
+                        frame(Some(&self.token), out);
+                    } else {
+                        self.frame_cell(at, text, cells, out);
+                    }
+                }
+                Some((_, Step::Token(column))) => {
+                    let is_value = self.is_value(column, text, cells)?;
+                    frame(is_value.then_some(&self.token), out);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn frame_cell(&mut self, at: usize, text: &str, cells: &[Cell], out: &mut Vec<u8>) {
+        let Some(cell) = cells.get(at) else {
+            frame(None, out);
+            return;
+        };
+        let value = cell.text(text, self.quote, &mut self.scratch);
+        let is_null = matches!(cell.form, Form::Null | Form::Absent)
+            || self.missing.iter().any(|missing| missing == value);
+        frame((!is_null).then_some(value.as_bytes()), out);
+    }
+
     fn object(
         &mut self,
-        json: &mut Json,
+        shape: JsonShape,
+        members: &[Member],
         text: &str,
         cells: &[Cell],
         out: &mut Vec<u8>,
     ) -> Result<(), NoToken> {
-        match json.shape {
+        match shape {
             JsonShape::Lines => {}
-            JsonShape::Array if json.has_begun => out.extend_from_slice(b",\n"),
+            JsonShape::Array if self.has_begun => out.extend_from_slice(b",\n"),
             JsonShape::Array => out.push(b'\n'),
         }
-        let mut members = json.members.iter();
+        let mut members = members.iter();
         let mut before = b'{';
         for at in 0..self.steps.len() {
             let Some((_, step)) = self.steps.get(at).copied() else {
@@ -373,7 +403,7 @@ impl Writer {
             out.push(before);
         }
         out.push(b'}');
-        if json.shape == JsonShape::Lines {
+        if shape == JsonShape::Lines {
             out.push(b'\n');
         }
         Ok(())
@@ -415,20 +445,28 @@ impl Writer {
         cells: &[Cell],
         out: &mut Vec<u8>,
     ) -> Result<(), NoToken> {
+        if self.is_value(column, text, cells)? {
+            json_string(&String::from_utf8_lossy(&self.token), out);
+        } else {
+            out.extend_from_slice(b"null");
+        }
+        Ok(())
+    }
+
+    /// Puts what stands for a cell of a token column into `token`; false when that is no value.
+    fn is_value(&mut self, column: usize, text: &str, cells: &[Cell]) -> Result<bool, NoToken> {
         self.replace_plain(column, text, cells)?;
         let Some(column) = self.tokens.get(column) else {
-            return Ok(());
+            return Ok(false);
         };
         let cell = cells.get(column.at);
         let is_null = cell.is_none_or(|cell| matches!(cell.form, Form::Null | Form::Absent));
-        let token = String::from_utf8_lossy(&self.token);
-        let is_missing = is_null || self.missing.iter().any(|missing| *missing == token);
-        if is_missing && !column.tokenise_empty {
-            out.extend_from_slice(b"null");
-        } else {
-            json_string(&token, out);
-        }
-        Ok(())
+        let is_missing = is_null
+            || self
+                .missing
+                .iter()
+                .any(|missing| missing.as_bytes() == self.token);
+        Ok(column.tokenise_empty || !is_missing)
     }
 
     fn copy(&self, text: &str, record: &Record, cells: &[Cell], out: &mut Vec<u8>) {
@@ -593,6 +631,18 @@ fn is_number(text: &str) -> bool {
     all(whole) && all(fraction) && (whole == "0" || !whole.starts_with('0'))
 }
 
+/// One cell as a frame.
+pub(crate) fn frame(cell: Option<&[u8]>, out: &mut Vec<u8>) {
+    // No cell is that long: policy bounds them far below.
+    let bytes = cell.map_or(NO_VALUE, |cell| {
+        u32::try_from(cell.len()).unwrap_or(NO_VALUE)
+    });
+    out.extend_from_slice(&bytes.to_le_bytes());
+    if bytes != NO_VALUE {
+        out.extend_from_slice(cell.unwrap_or_default());
+    }
+}
+
 /// Text in quotes; only what must be is escaped.
 pub(crate) fn json_string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
@@ -652,7 +702,7 @@ mod tests {
     }
 
     fn writer(outputs: Vec<Output>) -> Writer {
-        Writer::new(b',', b'"', outputs, &[String::new()])
+        Writer::new(Style::Csv, (b',', b'"'), outputs, &[String::new()])
     }
 
     fn rows(writer: &mut Writer, text: &str) -> String {

@@ -24,6 +24,8 @@ mod magic;
 mod mojibake;
 mod pack;
 mod pages;
+#[cfg(feature = "columnar")]
+mod parquet;
 mod records;
 mod rejects;
 pub mod report;
@@ -89,7 +91,7 @@ impl Line {
             fatal: None,
             on_finding: contract.on_finding,
             tolerance: contract.tolerance,
-            packer: Packer::new(contract.output_compression),
+            packer: Packer::new(&contract),
             plain: Vec::new(),
         })
     }

@@ -1,12 +1,14 @@
-//! Compression of what is forwarded: one gzip member (RFC 1952) or one zstd frame (RFC 8878).
+//! What is forwarded, packed: one gzip member (RFC 1952), one zstd frame (RFC 8878), or Parquet.
 //!
-//! Neither holds a time or a name, and both are the same for every cut of the input.
+//! None of them holds a time or a name, and each is the same for every cut of the input.
 
 use std::io::{self, Write};
 
 use flate2::write::GzEncoder;
 
-use crate::policy::contract::OutputCompression;
+#[cfg(feature = "columnar")]
+use crate::inspect::parquet::Parquet;
+use crate::policy::contract::{Contract, OutputCompression, OutputFormat};
 
 /// What is forwarded, on its way out.
 pub(crate) struct Packer {
@@ -18,6 +20,8 @@ pub(crate) struct Packer {
 enum Work {
     Gzip(GzEncoder<Vec<u8>>),
     None,
+    #[cfg(feature = "columnar")]
+    Parquet(Box<Parquet>),
     Zstd(zstd::stream::write::Encoder<'static, Vec<u8>>),
     /// It has failed, or has come to its end.
     Over,
@@ -33,16 +37,10 @@ const BLOCK_BYTES: usize = 64 * 1024;
 // === impl Packer ===
 
 impl Packer {
-    pub(crate) fn new(compression: OutputCompression) -> Self {
-        let work = match compression {
-            OutputCompression::Gzip => Work::Gzip(GzEncoder::new(
-                Vec::new(),
-                flate2::Compression::new(GZIP_LEVEL),
-            )),
-            OutputCompression::None => Work::None,
-            // Without memory it has failed from the start.
-            OutputCompression::Zstd => zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)
-                .map_or(Work::Over, Work::Zstd),
+    pub(crate) fn new(contract: &Contract) -> Self {
+        let work = match contract.output {
+            OutputFormat::Csv | OutputFormat::Json(_) => Work::new(contract.output_compression),
+            OutputFormat::Parquet => Work::parquet(contract),
         };
         Self {
             work,
@@ -60,6 +58,14 @@ impl Packer {
     /// # Errors
     /// There is no memory for it, or was none earlier.
     pub(crate) fn take(&mut self, plain: &mut Vec<u8>, out: &mut Vec<u8>) -> io::Result<()> {
+        #[cfg(feature = "columnar")]
+        if let Work::Parquet(packer) = &mut self.work {
+            let taken = packer.take(plain, out);
+            if taken.is_err() {
+                self.work = Work::Over;
+            }
+            return taken;
+        }
         self.pending.append(plain);
         let whole = self.pending.len() - self.pending.len() % BLOCK_BYTES;
         let blocks = self.pending.get(..whole).unwrap_or_default();
@@ -75,11 +81,15 @@ impl Packer {
     /// # Errors
     /// There is no memory for it, or was none earlier.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        self.work.take(&self.pending, out)?;
-        self.pending.clear();
+        if !self.pending.is_empty() {
+            self.work.take(&self.pending, out)?;
+            self.pending.clear();
+        }
         let mut rest = match std::mem::replace(&mut self.work, Work::Over) {
             Work::Gzip(packer) => packer.finish()?,
             Work::None => Vec::new(),
+            #[cfg(feature = "columnar")]
+            Work::Parquet(packer) => return packer.finish(out),
             Work::Zstd(packer) => packer.finish()?,
             Work::Over => return Err(io::ErrorKind::OutOfMemory.into()),
         };
@@ -91,6 +101,34 @@ impl Packer {
 // === impl Work ===
 
 impl Work {
+    fn new(compression: OutputCompression) -> Self {
+        match compression {
+            OutputCompression::Gzip => {
+                let level = flate2::Compression::new(GZIP_LEVEL);
+                Self::Gzip(GzEncoder::new(Vec::new(), level))
+            }
+            OutputCompression::None => Self::None,
+            // Without memory it has failed from the start.
+            OutputCompression::Zstd => zstd::stream::write::Encoder::new(Vec::new(), ZSTD_LEVEL)
+                .map_or(Self::Over, Self::Zstd),
+        }
+    }
+
+    #[cfg(feature = "columnar")]
+    fn parquet(contract: &Contract) -> Self {
+        let packer = contract
+            .schema
+            .as_ref()
+            .map(|schema| Parquet::new(schema, contract.output_compression));
+        packer.map_or(Self::Over, |packer| Self::Parquet(Box::new(packer)))
+    }
+
+    /// Policy takes no such output without the feature.
+    #[cfg(not(feature = "columnar"))]
+    fn parquet(_: &Contract) -> Self {
+        Self::Over
+    }
+
     fn take(&mut self, block: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let taken = match self {
             Self::Gzip(packer) => packer
@@ -100,6 +138,9 @@ impl Work {
                 out.extend_from_slice(block);
                 Ok(())
             }
+            // It takes rows, not blocks.
+            #[cfg(feature = "columnar")]
+            Self::Parquet(_) => Ok(()),
             Self::Zstd(packer) => packer
                 .write_all(block)
                 .map(|()| out.append(packer.get_mut())),
@@ -117,7 +158,10 @@ mod tests {
     use super::*;
 
     fn packed(packing: OutputCompression, input: &[u8], piece: usize) -> Vec<u8> {
-        let mut packer = Packer::new(packing);
+        let mut packer = Packer {
+            work: Work::new(packing),
+            pending: Vec::new(),
+        };
         let mut out = Vec::new();
         for piece in input.chunks(piece) {
             packer.take(&mut piece.to_vec(), &mut out).unwrap();

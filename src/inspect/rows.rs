@@ -14,7 +14,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use crate::inspect::charset::Width;
-use crate::inspect::encode::{Member, Output, Rewrite, TokenColumn, Writer};
+use crate::inspect::encode::{Member, Output, Rewrite, Style, TokenColumn, Writer};
 use crate::inspect::mojibake;
 use crate::inspect::records::{Cell, Form, Index, Mark, MarkKind, Record};
 use crate::inspect::rejects::{self, Content};
@@ -269,16 +269,21 @@ impl Rows {
         let (outputs, labels) = outputs(schema, layout, &mut tokenizers);
         let (delimiter, quote) = (dialect.delimiter, dialect.quote);
         let missing = &schema.missing_values;
-        let writer = match output {
-            OutputFormat::Csv => Writer::new(delimiter, quote, outputs, missing),
+        let style = match output {
+            OutputFormat::Csv => Style::Csv,
             OutputFormat::Json(shape) => {
                 let members = labels.iter().map(|label| {
                     let column = schema.columns.iter().find(|column| column.name == *label);
                     Member::new(label, column)
                 });
-                Writer::json(shape, quote, outputs, members.collect(), missing)
+                Style::Json {
+                    shape,
+                    members: members.collect(),
+                }
             }
+            OutputFormat::Parquet => Style::Cells,
         };
+        let writer = Writer::new(style, (delimiter, quote), outputs, missing);
         Self {
             quote,
             uniques: Uniques::new(seed, sets, limits::UNIQUE_BYTES_MAX),
@@ -689,12 +694,17 @@ impl Rows {
                 continue;
             }
             let line = records.get(row).map_or(0, |record| record.line);
+            let primary = self.primary.as_ref();
+            let key = primary.map(|primary| primary.value(row, &mut self.batch, &self.uniques));
+            // All are looked up before any is remembered: what repeats one value is left out, and
+            // takes none of its others.
+            let remembers = !(self.leaves_out && self.is_repeat(row, key));
             for (key, hashes) in self.keys.iter().zip(&self.batch.hashes) {
                 let Some(set) = key.set else { continue };
                 let Some(KeyValue::Hash(hash)) = hashes.get(row) else {
                     continue;
                 };
-                match self.uniques.insert(set, *hash, line) {
+                match see(&mut self.uniques, remembers, set, *hash, line) {
                     Seen::First => {}
                     Seen::Full => return Some(row),
                     Seen::Before(first) => self.batch.faults.push(Fault {
@@ -704,10 +714,10 @@ impl Rows {
                     }),
                 }
             }
-            let Some(primary) = &self.primary else {
+            let (Some(primary), Some(key)) = (&self.primary, key) else {
                 continue;
             };
-            match primary.value(row, &mut self.batch, &self.uniques) {
+            match key {
                 KeyValue::Faulty => {}
                 KeyValue::Null => {
                     let null = |key: &&usize| {
@@ -719,7 +729,7 @@ impl Rows {
                 }
                 KeyValue::Hash(hash) => {
                     let Some(set) = primary.set else { continue };
-                    match self.uniques.insert(set, hash, line) {
+                    match see(&mut self.uniques, remembers, set, hash, line) {
                         Seen::First => {}
                         Seen::Full => return Some(row),
                         Seen::Before(first) => {
@@ -730,6 +740,23 @@ impl Rows {
             }
         }
         None
+    }
+
+    /// Whether a row has a value or a key that is there already, or no key.
+    fn is_repeat(&self, row: usize, key: Option<KeyValue>) -> bool {
+        let repeats = |(key, hashes): (&Key, &Vec<KeyValue>)| match (key.set, hashes.get(row)) {
+            (Some(set), Some(KeyValue::Hash(hash))) => self.uniques.has(set, *hash),
+            _ => false,
+        };
+        if self.keys.iter().zip(&self.batch.hashes).any(repeats) {
+            return true;
+        }
+        let set = self.primary.as_ref().and_then(|primary| primary.set);
+        match (key, set) {
+            (Some(KeyValue::Null), _) => true,
+            (Some(KeyValue::Hash(hash)), Some(set)) => self.uniques.has(set, hash),
+            _ => false,
+        }
     }
 
     /// Writes the good rows: all of a released file, else those before the file's first fault.
@@ -1473,6 +1500,15 @@ fn outputs(
         }
     }
     (outputs, labels)
+}
+
+/// Looks a value up, and remembers it where it is to be.
+fn see(uniques: &mut Uniques, remembers: bool, set: usize, hash: u128, line: u64) -> Seen {
+    if remembers {
+        uniques.insert(set, hash, line)
+    } else {
+        uniques.seen(set, hash)
+    }
 }
 
 /// A column as it is, or with what policy wants changed in its text.

@@ -76,6 +76,16 @@ impl Uniques {
         })
     }
 
+    /// Whether a hash is remembered in one set.
+    pub(crate) fn has(&self, set: usize, hash: u128) -> bool {
+        self.seen(set, hash) != Seen::First
+    }
+
+    /// Looks a hash up in one set.
+    pub(crate) fn seen(&self, set: usize, hash: u128) -> Seen {
+        self.sets.get(set).map_or(Seen::First, |set| set.seen(hash))
+    }
+
     /// Looks a hash up in one set and remembers it.
     pub(crate) fn insert(&mut self, set: usize, hash: u128, line: u64) -> Seen {
         let Some(set) = self.sets.get_mut(set) else {
@@ -109,11 +119,26 @@ impl Set {
             None => Seen::Full,
         }
     }
+
+    fn seen(&self, hash: u128) -> Seen {
+        let hash = hash.max(1);
+        let at = index_below(low(hash >> 64), self.segments.len());
+        let segment = self.segments.get(at);
+        segment.map_or(Seen::First, |segment| segment.seen(hash))
+    }
 }
 
 // === impl Segment ===
 
 impl Segment {
+    fn seen(&self, hash: u128) -> Seen {
+        let at = self.slot(hash);
+        match (self.hashes.get(at), self.lines.get(at)) {
+            (Some(found), Some(first)) if *found == hash => before(*first),
+            _ => Seen::First,
+        }
+    }
+
     fn insert(&mut self, hash: u128, line: u64, room: bool) -> Seen {
         if (self.used + 1) * 8 > self.hashes.len() * 7 {
             // By a third: between 2/3 and 7/8 of the slots are in use.
@@ -122,9 +147,7 @@ impl Segment {
         }
         let at = self.slot(hash);
         match (self.hashes.get_mut(at), self.lines.get_mut(at)) {
-            (Some(found), Some(first)) if *found == hash => {
-                Seen::Before((*first != u32::MAX).then_some(u64::from(*first)))
-            }
+            (Some(found), Some(first)) if *found == hash => before(*first),
             (Some(free), Some(first)) if room => {
                 *free = hash;
                 *first = u32::try_from(line).unwrap_or(u32::MAX);
@@ -164,6 +187,11 @@ impl Segment {
             }
         }
     }
+}
+
+/// Seen in a line, as that is remembered.
+fn before(line: u32) -> Seen {
+    Seen::Before((line != u32::MAX).then_some(u64::from(line)))
 }
 
 /// A number below `bound`, evenly spread (Lemire, "Fast Random Integer Generation in an

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
-    Bom, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
+    Bom, Bound, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
     FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding,
     OutputCompression, OutputFormat, Schema, Tolerance, Trailer,
 };
@@ -833,6 +833,10 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
             (None, None)
         }
     };
+    let mut schema = schema;
+    if let (OutputFormat::Parquet, Some(schema)) = (output, &mut schema) {
+        bound_integers(table, schema, notes);
+    }
     let format = format.filter(|_| notes.errors() == before)?;
     Some(Contract {
         encoding: encoding.unwrap_or_else(|| vec![Encoding::Utf8]),
@@ -1180,14 +1184,19 @@ fn output(
     ];
     let same = match format {
         Some(Format::Json(shape)) => OutputFormat::Json(*shape),
+        Some(format) if is_parquet(format) => OutputFormat::Parquet,
         // Values have other widths than their tokens, and other types.
         Some(Format::Columnar(_) | Format::Csv(_) | Format::Fixed(_) | Format::Opaque) | None => {
             OutputFormat::Csv
         }
     };
+    let usual = |format| match format {
+        OutputFormat::Csv | OutputFormat::Json(_) => OutputCompression::None,
+        OutputFormat::Parquet => OutputCompression::Zstd,
+    };
     let place = format!("output of {}", feed.place());
     let Some(table) = feed.table("output", place, &OUTPUT_KEYS, notes) else {
-        return (same, OutputCompression::None);
+        return (same, usual(same));
     };
     let packing = table.word("compression", PACKINGS, &[], notes);
     if let (Some(packing), Some(Format::Opaque)) = (&packing, format)
@@ -1201,27 +1210,70 @@ fn output(
             )
             .under("remove it");
     }
-    let words: &[(&'static str, OutputFormat)] = if matches!(format, Some(Format::Opaque)) {
-        &[("same", OutputFormat::Csv)]
-    } else if matches!(format, Some(Format::Columnar(_) | Format::Fixed(_))) {
-        &[
-            ("csv", OutputFormat::Csv),
-            ("ndjson", OutputFormat::Json(JsonShape::Lines)),
-            ("json", OutputFormat::Json(JsonShape::Array)),
-        ]
-    } else {
-        &[
-            ("same", same),
-            ("csv", OutputFormat::Csv),
-            ("ndjson", OutputFormat::Json(JsonShape::Lines)),
-            ("json", OutputFormat::Json(JsonShape::Array)),
-        ]
+    let words = [
+        ("same", same),
+        ("csv", OutputFormat::Csv),
+        ("ndjson", OutputFormat::Json(JsonShape::Lines)),
+        ("json", OutputFormat::Json(JsonShape::Array)),
+        ("parquet", OutputFormat::Parquet),
+    ];
+    let allowed = match format {
+        Some(Format::Opaque) => words.get(..1),
+        Some(format) if is_parquet(format) => words.get(..),
+        Some(Format::Columnar(_) | Format::Fixed(_)) => words.get(1..),
+        Some(Format::Csv(_) | Format::Json(_)) | None => words.get(..),
     };
-    let word = table.word("format", words, &["parquet"], notes);
+    let word = table.word("format", allowed.unwrap_or_default(), &[], notes);
+    if let Some(word) = &word
+        && *word.get_ref() == OutputFormat::Parquet
+        && !Columnar::Parquet.is_built_in()
+    {
+        notes
+            .error(
+                codes::POLICY_CONFLICT,
+                &word.span(),
+                "this build does not write parquet",
+            )
+            .under("build it with the feature `columnar`");
+    }
+    let output = word.map_or(same, Spanned::into_inner);
     (
-        word.map_or(same, Spanned::into_inner),
-        packing.map_or(OutputCompression::None, Spanned::into_inner),
+        output,
+        packing.map_or_else(|| usual(output), Spanned::into_inner),
     )
+}
+
+fn is_parquet(format: &Format) -> bool {
+    matches!(format, Format::Columnar(shape) if shape.format == Columnar::Parquet)
+}
+
+/// Parquet has no integers of more than 64 bits: a column without bounds is bound to them, so that a
+/// number beyond is a finding and not a fault of ours.
+fn bound_integers(feed: &Table<'_>, schema: &mut Schema, notes: &mut Notes<'_>) {
+    let bound = |value: i64| Bound {
+        text: value.to_string(),
+        value: value.into(),
+    };
+    let (lowest, highest) = (bound(i64::MIN), bound(i64::MAX));
+    for column in &mut schema.columns {
+        if column.kind != Kind::Integer || column.token.is_some() {
+            continue;
+        }
+        let least = column.minimum.get_or_insert_with(|| lowest.clone());
+        let most = column.maximum.get_or_insert_with(|| highest.clone());
+        if least.value < lowest.value || most.value > highest.value {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &feed.key_span("output").unwrap_or_else(|| feed.span()),
+                    format!(
+                        "column {}: integers of Parquet have 64 bits, {} to {}",
+                        column.name, lowest.text, highest.text
+                    ),
+                )
+                .under("give narrower bounds, or type = \"decimal\" with precision and scale = 0");
+        }
+    }
 }
 
 /// A format that this build leaves out.

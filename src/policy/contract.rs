@@ -195,16 +195,18 @@ pub enum JsonShape {
     Lines,
 }
 
-/// What is forwarded of a file of rows, in UTF-8.
+/// What is forwarded of a file of rows; text is UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputFormat {
     /// CSV with labels, in the feed's dialect.
     Csv,
     /// JSON objects, numbers and booleans as such.
     Json(JsonShape),
+    /// Parquet, columns of the contract's types.
+    Parquet,
 }
 
-/// How what is forwarded of a file of rows is compressed.
+/// How what is forwarded of a file of rows is compressed; of Parquet, its pages are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputCompression {
     /// RFC 1952, one member.

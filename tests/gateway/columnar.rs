@@ -1,7 +1,11 @@
 //! Files that are decoded as wholes, sent by real clients; and what a partner can do to a decoder.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+
+use bytes::Bytes;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::harness::{Failed, Gateway, Verdict};
 use crate::preauth::Random;
@@ -12,6 +16,11 @@ pub(crate) const TESTS: &[Test] = &[
         "parquet, arrow, avro and a workbook are checked, tokenized and delivered",
         Needs::OpenSsh,
         delivered,
+    ),
+    (
+        "rows of a CSV file are delivered as typed columns of parquet",
+        Needs::OpenSsh,
+        written,
     ),
     (
         "whatever is broken in a file, its decoder ends and the gateway goes on",
@@ -82,6 +91,47 @@ fn delivered() -> Verdict {
         .sftp(&format!("put {} inbox/people.parquet\n", file.display()))?
         .expect_code(1)?
         .expect_stderr("row 2")?;
+    Ok(())
+}
+
+fn written() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        let policy = fs::read_to_string(cases().join("_policies/parquet-output.toml"))?;
+        Ok(fs::write(home.join("policies/acme.toml"), policy)?)
+    })?;
+    let mut text = String::from("id,amount,born,seen,local,active,note,email,fax\n");
+    for n in 0..30_000 {
+        writeln!(
+            text,
+            "{n},{n}.50,2026-02-28,2026-11-29T10:00:00Z,,Y,\"row {n},\",{n}@mail.example,1"
+        )?;
+    }
+    let file = gateway.local("rows.csv", text)?;
+    gateway
+        .sftp(&format!("put {} inbox/rows.csv\n", file.display()))?
+        .expect_code(0)?
+        .expect_stderr("ACCEPTED")?;
+    let is_object = |(key, _): &(String, Vec<u8>)| key.ends_with(".parquet");
+    gateway.wait_until("the object", || {
+        Ok(gateway.objects()?.iter().any(is_object))
+    })?;
+    let mut objects = gateway.objects()?.into_iter();
+    let (_, object) = objects.find(is_object).ok_or("no object")?;
+    assert!(!object.windows(12).any(|bytes| bytes == b"mail.example"));
+    let reader = SerializedFileReader::new(Bytes::from(object))?;
+    let mut count = 0;
+    for (n, row) in reader.get_row_iter(None)?.enumerate() {
+        let row = row?.to_string();
+        let start =
+            format!("{{id: {n}, amount: {n}.50, born: 2026-02-28, seen: 2026-11-29 10:00:00");
+        assert!(row.starts_with(&start), "{row}");
+        assert!(
+            row.contains(&format!("note: \"row {n},\", email: \"*")),
+            "{row}"
+        );
+        count += 1;
+    }
+    assert_eq!(count, 30_000);
     Ok(())
 }
 
