@@ -253,7 +253,7 @@ pub struct SubmissionView {
     pub errors: u64,
     /// Codes found.
     pub codes: Vec<String>,
-    /// `store:key` of the object, once accepted.
+    /// `store:key` of the object, once accepted; none where the same content has one already.
     pub object: Option<String>,
     /// Digest of the object, hexadecimal.
     pub object_sha256: Option<String>,
@@ -883,9 +883,10 @@ pub fn view(row: &Row) -> SubmissionView {
         rows: row.rows,
         errors: row.errors_total,
         codes: row.codes.clone(),
-        object: match (&row.store, &row.key) {
-            (Some(store), Some(key)) => Some(format!("{store}:{key}")),
-            (Some(_) | None, _) => None,
+        object: match (&row.store, &row.key, row.known_as) {
+            (Some(store), Some(key), None) => Some(format!("{store}:{key}")),
+            // Nothing was stored twice.
+            (Some(_) | None, _, _) => None,
         },
         object_sha256: row.out_digest.and_then(|d| d.hex_of(DigestKind::Sha256)),
         object_blake3: row.out_digest.and_then(|d| d.hex_of(DigestKind::Blake3)),

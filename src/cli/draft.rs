@@ -80,11 +80,10 @@ pub fn run(context: &mut Context, arguments: &New) -> Result<Exit, Failure> {
     if let Some(out) = &arguments.out
         && std::fs::symlink_metadata(out).is_ok()
     {
-        return Err(Failure::conflict(
-            "policy.exists",
-            format!("{} exists already", out.display()),
-        )
-        .hint("nothing is replaced; leave --out away and paste what you need"));
+        return Err(
+            Failure::conflict("policy.exists", format!("{} exists already", shown(out)))
+                .hint("nothing is replaced; leave --out away and paste what you need"),
+        );
     }
     let mut samples = Vec::new();
     for path in &arguments.from_sample {
@@ -117,7 +116,7 @@ pub fn run(context: &mut Context, arguments: &New) -> Result<Exit, Failure> {
     match &arguments.out {
         Some(out) if !context.global.dry_run => {
             write_file(out, text.as_bytes(), 0o644)?;
-            context.console.line(&format!("wrote {}", out.display()))?;
+            context.console.line(&format!("wrote {}", shown(out)))?;
         }
         Some(_) | None => context.console.line(text.trim_end())?,
     }
@@ -204,10 +203,15 @@ fn is_label(name: &str) -> bool {
     !name.trim().is_empty() && !name.chars().any(char::is_control)
 }
 
+/// A path as it may be shown: a sample's name is its partner's.
+fn shown(path: &Path) -> String {
+    crate::terms::path::quoted(&path.to_string_lossy(), 4096)
+}
+
 fn no_sample(path: &Path, why: &str) -> Failure {
     Failure::usage(
         "policy.bad-sample",
-        format!("{} is no sample: {why}", path.display()),
+        format!("{} is no sample: {why}", shown(path)),
     )
     .hint("a sample is CSV in UTF-8 or Windows-1252, or JSON objects; write other feeds by hand")
 }
@@ -620,7 +624,7 @@ fn try_out(
             why = format!(": {place}{}: {detail}", finding.code);
         }
         verdicts.push(Tried {
-            file: path.display().to_string(),
+            file: shown(path),
             verdict: checked.report.verdict,
             why,
         });

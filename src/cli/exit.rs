@@ -168,8 +168,15 @@ impl Failure {
         } else {
             Exit::Usage
         };
-        Self::new(exit, "file.io", format!("cannot {what} {}", path.display()))
-            .because(error.to_string())
+        Self::new(
+            exit,
+            "file.io",
+            format!(
+                "cannot {what} {}",
+                crate::terms::path::quoted(&path.to_string_lossy(), 4096)
+            ),
+        )
+        .because(error.to_string())
     }
 
     /// Adds a cause.

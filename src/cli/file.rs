@@ -337,19 +337,22 @@ pub fn inspect(
         if let Some(hasher) = &mut hasher {
             hasher.update(piece);
         }
-        line.push(piece, &mut made);
+        let mut written = Ok(());
+        line.push_through(piece, &mut made, &mut put_into(out, rejects, &mut written));
+        written?;
         if columnar.is_some() {
             whole.extend_from_slice(piece);
         }
-        put(&mut line, &mut made, out, rejects)?;
     }
+    let mut rows = Vec::new();
     // What is something else by its first bytes is not decoded.
     if let Some(shape) = columnar.filter(|_| line.fatal().is_none()) {
         let mut written = Ok(());
         let sheet = shape.sheet.as_deref();
         let result = decode_apart(shape.format, sheet, &whole, &mut |found| {
             let flow = line.decoded(&found, &mut made);
-            written = put(&mut line, &mut made, out, rejects);
+            line.take_rejects(&mut rows);
+            written = put(&mut made, out, &mut rows, rejects);
             if written.is_ok() { flow } else { Flow::Stop }
         });
         written?;
@@ -359,14 +362,16 @@ pub fn inspect(
         };
         line.decoding_ended(&result.map_err(decoder)?, &mut made);
     }
-    let mut report = line.finish(&mut made);
+    let mut written = Ok(());
+    let mut drain = put_into(out, rejects, &mut written);
+    let mut report = line.finish_through(&mut made, &mut drain);
+    drop(drain);
+    written?;
     if report.has_failed {
         let text = "the output cannot be compressed";
         return Err(Failure::new(Exit::Internal, "file.output", text));
     }
-    out.write_all(&made)?;
-    rejects.write_all(&report.rejects)?;
-    report.rejects.clear();
+    put(&mut made, out, &mut report.rejects, rejects)?;
     if bytes > feed.bytes_max {
         let sample = Sample {
             detail: format!("{bytes} bytes; the feed takes {}", feed.bytes_max),
@@ -384,18 +389,33 @@ pub fn inspect(
     })
 }
 
+/// Passes on what inspection makes, until that fails.
+fn put_into<'w>(
+    out: &'w mut dyn Write,
+    rejects: &'w mut dyn Write,
+    written: &'w mut std::io::Result<()>,
+) -> impl FnMut(&mut Vec<u8>, &mut Vec<u8>) -> Flow + 'w {
+    |rows, made| {
+        *written = put(made, out, rows, rejects);
+        if written.is_ok() {
+            Flow::Go
+        } else {
+            Flow::Stop
+        }
+    }
+}
+
 /// Passes on what inspection has made.
 fn put(
-    line: &mut Line,
     made: &mut Vec<u8>,
     out: &mut dyn Write,
+    rows: &mut Vec<u8>,
     rejects: &mut dyn Write,
 ) -> std::io::Result<()> {
     out.write_all(made)?;
     made.clear();
-    line.take_rejects(made);
-    rejects.write_all(made)?;
-    made.clear();
+    rejects.write_all(rows)?;
+    rows.clear();
     Ok(())
 }
 

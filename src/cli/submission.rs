@@ -336,13 +336,12 @@ fn whereabouts(row: &SubmissionView) -> Vec<(String, Paint)> {
     if let Some(object) = &row.object {
         match &row.delivered_at {
             Some(at) => lines.push(plain(step(at, "delivered", object))),
-            None if row.known_as.is_none() => {
+            None => {
                 lines.push(plain(format!(
                     "  waiting       {:<11} {object}",
                     "to deliver"
                 )));
             }
-            None => {}
         }
     }
     if let Some(why) = &row.last_error {

@@ -4,13 +4,13 @@
 //! under the name of what it is. What was unpacked is judged like what was sent, so there are no
 //! archives in archives.
 
-use crate::decode::{DecodeFault, DecodeFaultKind, Decoded};
+use crate::decode::{DecodeFault, DecodeFaultKind, Decoded, Flow};
 use crate::inspect::charset::Charset;
 use crate::inspect::magic::{self, Sniffed};
 use crate::inspect::report::{Refused, Report, Sample};
 use crate::inspect::show;
 use crate::inspect::table::{self, RowFormat, Table, TableRules};
-use crate::inspect::unpack::{Flow, Packing, Unpack, UnpackFault};
+use crate::inspect::unpack::{Packing, Unpack, UnpackFault};
 use crate::policy::contract::{
     Compression, Contract, ExtraColumns, FieldsMatch, Format, Formulas, HeaderMatch,
     MissingColumns, Schema, TokenKind,
@@ -50,6 +50,9 @@ pub(crate) struct Csv {
     output_bytes_max: u64,
     contents: Contents,
 }
+
+/// Takes what has come of a piece of text, so that what was small compressed is never held as a whole.
+pub(crate) type Drain<'d> = dyn FnMut(&mut Report, &mut Vec<u8>) -> Flow + 'd;
 
 /// How the bytes are wrapped.
 enum Wrapping {
@@ -148,10 +151,11 @@ impl Envelope {
         input: &[u8],
         report: &mut Report,
         out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
     ) -> Result<(), Refused> {
         match self {
             Self::Columnar(whole) => whole.push(input, report),
-            Self::Csv(csv) => csv.push(input, report, out),
+            Self::Csv(csv) => csv.push(input, report, out, drain),
             Self::Opaque(bytes) => {
                 *bytes += u64::try_from(input.len()).unwrap_or(0);
                 out.extend_from_slice(input);
@@ -161,11 +165,11 @@ impl Envelope {
     }
 
     /// The last byte has been pushed, and nothing has refused the file.
-    pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) {
+    pub(crate) fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>, drain: &mut Drain<'_>) {
         match self {
             Self::Columnar(whole) => whole.finish(report),
             Self::Csv(csv) => {
-                if csv.finish(report, out).is_ok() {
+                if csv.finish(report, out, drain).is_ok() {
                     report.bytes_inspected = csv.contents.table.taken();
                 }
             }
@@ -306,9 +310,10 @@ impl Csv {
         input: &[u8],
         report: &mut Report,
         out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
     ) -> Result<(), Refused> {
         let Wrapping::Unknown(head) = &mut self.wrapping else {
-            return self.unwrap(input, report, out);
+            return self.unwrap(input, report, out, drain);
         };
         let rest = top_up(head, input);
         let sniffed = magic::sniff(head, false);
@@ -317,8 +322,8 @@ impl Csv {
         }
         let head = std::mem::take(head);
         self.begin(sniffed);
-        self.unwrap(&head, report, out)?;
-        self.unwrap(rest, report, out)
+        self.unwrap(&head, report, out, drain)?;
+        self.unwrap(rest, report, out, drain)
     }
 
     fn begin(&mut self, sniffed: Sniffed) {
@@ -344,6 +349,7 @@ impl Csv {
         input: &[u8],
         report: &mut Report,
         out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
     ) -> Result<(), Refused> {
         let caps = self.caps();
         let contents = &mut self.contents;
@@ -355,7 +361,7 @@ impl Csv {
         let result = unpack.push(input, |text| {
             refused = contents.push(text, report, out);
             match refused {
-                Ok(()) => Flow::Go,
+                Ok(()) => drain(report, out),
                 Err(_) => Flow::Stop,
             }
         });
@@ -363,14 +369,19 @@ impl Csv {
         result.map_err(|fault| compression(fault, unpack, caps, report))
     }
 
-    fn finish(&mut self, report: &mut Report, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn finish(
+        &mut self,
+        report: &mut Report,
+        out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
+    ) -> Result<(), Refused> {
         if let Wrapping::Unknown(head) = &mut self.wrapping {
             let head = std::mem::take(head);
             if head.is_empty() {
                 self.wrapping = Wrapping::Plain;
             } else {
                 self.begin(magic::sniff(&head, true));
-                self.unwrap(&head, report, out)?;
+                self.unwrap(&head, report, out, drain)?;
             }
         }
         if let Wrapping::Packed(unpack) = &self.wrapping {

@@ -100,11 +100,49 @@ impl Line {
     /// when the verdict is *accepted*: it stops before the first row with a fault, or goes on without
     /// it where such rows are left out.
     pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) {
+        self.push_through(input, out, &mut |_, _| Flow::Go);
+    }
+
+    /// The same, giving `drain` what has come of each piece of text: some bytes may unpack to
+    /// gigabytes. What it leaves is appended to. Once it has said [`Flow::Stop`] the rest of the input
+    /// is not looked at, and the line is of no more use.
+    pub fn push_through(&mut self, input: &[u8], out: &mut Vec<u8>, drain: &mut Drain<'_>) {
         if self.fatal.is_none() {
-            let made = sink(&self.packer, &mut self.plain, out);
-            let result = self.envelope.push(input, &mut self.report, made);
+            let result = self.through(out, drain, |envelope, report, made, each| {
+                envelope.push(input, report, made, each)
+            });
             self.fatal = result.err();
             self.pack(out);
+        }
+        drain(self.report.rejects_up_to(self.left_out_max()), out);
+    }
+
+    /// Does some work whose output goes through the packer, and from there to `drain`.
+    fn through<T>(
+        &mut self,
+        out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
+        work: impl FnOnce(&mut Envelope, &mut Report, &mut Vec<u8>, &mut envelope::Drain<'_>) -> T,
+    ) -> T {
+        let most = self.left_out_max();
+        let (packer, report) = (&mut self.packer, &mut self.report);
+        if packer.is_none() {
+            let mut each =
+                |report: &mut Report, out: &mut Vec<u8>| drain(report.rejects_up_to(most), out);
+            return work(&mut self.envelope, report, out, &mut each);
+        }
+        let mut each = |report: &mut Report, plain: &mut Vec<u8>| {
+            report.has_failed |= packer.take(plain, out).is_err();
+            drain(report.rejects_up_to(most), out)
+        };
+        work(&mut self.envelope, report, &mut self.plain, &mut each)
+    }
+
+    /// How many rows may be left out before none of them will be asked for.
+    fn left_out_max(&self) -> u64 {
+        match self.on_finding {
+            OnFinding::Hold | OnFinding::Reject => self.tolerance.rows,
+            OnFinding::Released | OnFinding::Split => u64::MAX,
         }
     }
 
@@ -151,10 +189,16 @@ impl Line {
     }
 
     /// The last byte has been pushed. Rows left out that were not taken are in [`Report::rejects`].
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Report {
+    pub fn finish(self, out: &mut Vec<u8>) -> Report {
+        self.finish_through(out, &mut |_, _| Flow::Go)
+    }
+
+    /// The same, giving `drain` what has come of each piece of text that is left.
+    pub fn finish_through(mut self, out: &mut Vec<u8>, drain: &mut Drain<'_>) -> Report {
         if self.fatal.is_none() {
-            let made = sink(&self.packer, &mut self.plain, out);
-            self.envelope.finish(&mut self.report, made);
+            self.through(out, drain, |envelope, report, made, each| {
+                envelope.finish(report, made, each);
+            });
         }
         self.pack(out);
         if !self.packer.is_none() {
@@ -171,6 +215,9 @@ impl Line {
         self.report
     }
 }
+
+/// What takes the rows left out since the last time, as of [`Line::take_rejects`], and the output.
+pub type Drain<'d> = dyn FnMut(&mut Vec<u8>, &mut Vec<u8>) -> Flow + 'd;
 
 /// Where the output goes first: to its end, or before a compressor.
 fn sink<'o>(packer: &Packer, plain: &'o mut Vec<u8>, out: &'o mut Vec<u8>) -> &'o mut Vec<u8> {

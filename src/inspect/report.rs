@@ -161,6 +161,23 @@ impl Report {
         }
     }
 
+    /// Rows with a fault, of a file that is forwarded without them.
+    #[must_use]
+    pub fn rows_left_out(&self) -> u64 {
+        match self.verdict {
+            Verdict::Accepted => self.rows_with_errors,
+            Verdict::Held | Verdict::Rejected => 0,
+        }
+    }
+
+    /// The rows left out since the last time; none of a file with more than `most` of them.
+    pub(crate) fn rejects_up_to(&mut self, most: u64) -> &mut Vec<u8> {
+        if self.rows_with_errors > most {
+            self.rejects.clear();
+        }
+        &mut self.rejects
+    }
+
     /// Counts one fault under its code and column, keeping it as a sample while there is room.
     pub fn add(
         &mut self,

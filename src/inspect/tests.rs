@@ -125,6 +125,35 @@ fn edit(mut contract: Contract, change: impl FnOnce(&mut Schema)) -> Contract {
 
 const LABELS: &str = "id,country,amount,pin,note\n";
 
+#[test]
+fn what_some_bytes_unpack_to_is_handed_on_piece_by_piece() {
+    let contract = Contract {
+        compression: vec![Compression::Gzip],
+        ratio_max: 10_000,
+        on_finding: OnFinding::Split,
+        output_compression: OutputCompression::Zstd,
+        ..orders()
+    };
+    // One good row, and some millions of bytes of rows that are too short: each makes much more of itself.
+    let text = format!("{LABELS}1,DE,1.00,x,y\n{}", "x\n".repeat(1 << 21));
+    let packed = gzip(text.as_bytes());
+    assert!(packed.len() < limits::INSPECT_PIECE_BYTES);
+    let mut line = Line::for_contract(Arc::new(contract), &TokenKeys::default(), [7; 16]).unwrap();
+    let (mut out, mut all, mut most) = (Vec::new(), 0, 0);
+    let mut drain = |rows: &mut Vec<u8>, made: &mut Vec<u8>| {
+        most = most.max(rows.capacity()).max(made.capacity());
+        all += rows.len();
+        rows.clear();
+        made.clear();
+        Flow::Go
+    };
+    line.push_through(&packed, &mut out, &mut drain);
+    let report = line.finish_through(&mut out, &mut drain);
+    assert_eq!(report.rows_with_errors, 1 << 21);
+    assert!(all > 100 << 20, "{all}");
+    assert!(most < 8 << 20, "{most}");
+}
+
 // === inspecting ===
 
 #[derive(Debug, PartialEq, Eq)]

@@ -16,8 +16,9 @@ use crate::inspect::Line;
 use crate::inspect::report::{Finding, Report, Sample};
 use crate::intake::quota::{Share, SpoolQuota};
 use crate::isolate::decode_apart;
-use crate::policy::contract::{ColumnarShape, Compression, OnFinding};
+use crate::policy::contract::{ColumnarShape, OnFinding};
 use crate::policy::feed::Feed;
+use crate::policy::text::human_size;
 use crate::seal::{DataKey, Lane};
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, Digests, Hasher, OldKinds};
@@ -61,8 +62,8 @@ pub(super) struct Inspection {
     out: Output,
     /// Rows left out, where some may be.
     rejects: Option<Kept>,
-    /// Of a batch, what is inspected before its output is written.
-    piece_bytes: usize,
+    /// Of the output, what is not in its lane yet.
+    made: Vec<u8>,
     input: Vec<u8>,
 }
 
@@ -87,8 +88,6 @@ struct Output {
     lane: SpoolWriter,
     bytes: u64,
     hasher: Option<Hasher>,
-    /// Not yet in the lane.
-    pending: Vec<u8>,
 }
 
 /// What a finished inspection knows.
@@ -114,6 +113,12 @@ pub(super) enum InspectionFault {
     /// The spool could not be read or the output not written.
     #[error(transparent)]
     Spool(#[from] SpoolFault),
+    /// There is no room to keep the rows that are left out; there may be later.
+    #[error(
+        "there is no room to keep the rows that are left out: the quota of its partner, or that of all, \
+         is used up"
+    )]
+    Full,
     /// The work was ended from outside (shutdown), or it panicked.
     #[error("inspection of the file ended early")]
     Ended,
@@ -196,7 +201,6 @@ impl Inspection {
                 is_full: false,
             }
         });
-        let is_plain = setup.feed.contract.compression == [Compression::None];
         Ok(Self {
             line: Line::for_contract(setup.feed.contract.clone(), &setup.keys, setup.seed)?,
             reader,
@@ -207,11 +211,7 @@ impl Inspection {
             takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
             out: Output::new(out, Some(Hasher::new(setup.feed.digest))),
             rejects,
-            piece_bytes: if is_plain {
-                limits::INSPECT_PIECE_BYTES
-            } else {
-                limits::PACKED_PIECE_BYTES
-            },
+            made: Vec::new(),
             input: Vec::new(),
         })
     }
@@ -244,11 +244,21 @@ impl Inspection {
         if taken == 0 {
             return Ok(false);
         }
-        // What is compressed becomes many times larger: the output never waits for the whole batch.
+        // What is compressed becomes many times larger: the output never waits for a whole piece.
         let input = std::mem::take(&mut self.input);
-        for piece in input.chunks(self.piece_bytes) {
-            self.line.push(piece, &mut self.out.pending);
-            write_out(&mut self.line, &mut self.out, &mut self.rejects)?;
+        for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
+            let (out, rejects) = (&mut self.out, &mut self.rejects);
+            let mut written = Ok(());
+            let mut write = |rows: &mut Vec<u8>, made: &mut Vec<u8>| {
+                written = write_out(made, out, rows, rejects.as_mut());
+                if written.is_ok() {
+                    Flow::Go
+                } else {
+                    Flow::Stop
+                }
+            };
+            self.line.push_through(piece, &mut self.made, &mut write);
+            written?;
         }
         self.input = input;
         self.position = self
@@ -261,7 +271,7 @@ impl Inspection {
     pub(super) fn finish(mut self) -> Result<Inspected, InspectionFault> {
         while self.advance()? {}
         if self.passes_through {
-            let mut report = self.line.finish(&mut self.out.pending);
+            let mut report = self.line.finish(&mut self.made);
             report.bytes_inspected = self.position;
             return Ok(Inspected {
                 report,
@@ -270,7 +280,9 @@ impl Inspection {
                 has_leftovers: false,
             });
         }
-        let (mut line, mut out, mut rejects) = (self.line, self.out, self.rejects);
+        let (mut line, mut out, mut rejects, mut made) =
+            (self.line, self.out, self.rejects, self.made);
+        let mut rows = Vec::new();
         // What is something else by its first bytes is not decoded.
         let wanted = self.columnar.as_ref().filter(|_| line.fatal().is_none());
         if let Some(shape) = wanted {
@@ -284,41 +296,38 @@ impl Inspection {
                 shape.sheet.as_deref(),
                 &source,
                 &mut |found| {
-                    let flow = line.decoded(&found, &mut out.pending);
-                    written = write_out(&mut line, &mut out, &mut rejects);
+                    let flow = line.decoded(&found, &mut made);
+                    line.take_rejects(&mut rows);
+                    written = write_out(&mut made, &mut out, &mut rows, rejects.as_mut());
                     if written.is_ok() { flow } else { Flow::Stop }
                 },
             );
             written?;
-            line.decoding_ended(&result?, &mut out.pending);
+            line.decoding_ended(&result?, &mut made);
         }
-        let mut report = line.finish(&mut out.pending);
+        let mut written = Ok(());
+        let mut report = line.finish_through(&mut made, &mut |rows, made| {
+            written = write_out(made, &mut out, rows, rejects.as_mut());
+            if written.is_ok() {
+                Flow::Go
+            } else {
+                Flow::Stop
+            }
+        });
+        written?;
         if self.columnar.is_some() {
             report.bytes_inspected = self.position;
         }
         if report.has_failed {
             return Err(io::Error::from(io::ErrorKind::OutOfMemory).into());
         }
-        out.flush()?;
+        write_out(&mut made, &mut out, &mut report.rejects, rejects.as_mut())?;
         zeroize::Zeroize::zeroize(&mut self.input);
-        let is_good = report.verdict == Verdict::Accepted;
         let mut left_out = None;
         let mut has_leftovers = false;
-        if let Some(mut kept) = rejects {
-            kept.lane.pending.append(&mut report.rejects);
-            kept.flush()?;
+        if let Some(kept) = rejects {
             has_leftovers = kept.lane.lane.is_spilled();
-            if is_good && kept.is_full {
-                let sample = Sample {
-                    detail: "there is no room to keep all rows that are left out".to_owned(),
-                    ..Sample::default()
-                };
-                let rule = "room for the rows left out";
-                report.object(Verdict::Rejected, Code::LimitExceeded, rule, sample);
-            } else if is_good && kept.lane.bytes > 0 {
-                let (sealed, _) = kept.lane.finish(true)?;
-                left_out = Some((sealed, kept.share));
-            }
+            left_out = kept.finish(self.position, &mut report)?;
         }
         let is_good = report.verdict == Verdict::Accepted;
         let (sealed, digest) = out.finish(is_good)?;
@@ -341,7 +350,7 @@ impl Inspection {
             let wanted = usize::try_from(head - self.looked_at).unwrap_or(usize::MAX);
             self.reader
                 .read_at(self.looked_at, wanted, &mut self.input)?;
-            self.line.push(&self.input, &mut self.out.pending);
+            self.line.push(&self.input, &mut self.made);
             self.looked_at = head;
         }
         self.position = there;
@@ -360,15 +369,56 @@ impl Room {
 // === impl Kept ===
 
 impl Kept {
-    /// Rows for which there is no room are not kept, and the file is not taken.
-    fn flush(&mut self) -> Result<(), InspectionFault> {
-        let more = u64::try_from(self.lane.pending.len()).unwrap_or(u64::MAX);
-        let end = self.lane.bytes.saturating_add(more);
-        if self.is_full || !self.share.grow(end) {
-            self.is_full = true;
-            self.lane.pending.clear();
+    /// Rows past what is kept of one file are dropped, and the file will not be taken.
+    fn take(&mut self, rows: &mut Vec<u8>) -> Result<(), InspectionFault> {
+        let more = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+        self.is_full |= self.lane.bytes.saturating_add(more) > limits::REJECTS_BYTES_MAX;
+        if self.is_full {
+            rows.clear();
         }
-        self.lane.flush()
+        self.lane.take(rows)
+    }
+
+    /// Seals the rows of a file that is accepted; `sent`: its bytes as they came. They are counted for
+    /// its partner only now: before, they would take the room the file itself needs.
+    fn finish(
+        mut self,
+        sent: u64,
+        report: &mut Report,
+    ) -> Result<Option<(SealedLane, Share)>, InspectionFault> {
+        if report.verdict != Verdict::Accepted || (self.lane.bytes == 0 && !self.is_full) {
+            return Ok(None);
+        }
+        let bytes = self.lane.bytes;
+        let most = sent
+            .saturating_mul(limits::REJECTS_PER_BYTE_MAX)
+            .max(limits::REJECTS_BYTES_FREE);
+        self.is_full |= bytes > most;
+        let never = self.share.never_fits(bytes);
+        if self.is_full || never {
+            let detail = if self.is_full {
+                "there are more of them than are kept of one file".to_owned()
+            } else {
+                format!(
+                    "they need {}, and there is a quota of {}",
+                    human_size(bytes),
+                    human_size(self.share.most())
+                )
+            };
+            let sample = Sample {
+                detail,
+                ..Sample::default()
+            };
+            let rule = "room for the rows left out";
+            report.object(Verdict::Rejected, Code::LimitExceeded, rule, sample);
+            return Ok(None);
+        }
+        // The file as sent is destroyed with the same verdict.
+        if !self.share.grow_instead(bytes, sent) {
+            return Err(InspectionFault::Full);
+        }
+        let (sealed, _) = self.lane.finish(true)?;
+        Ok(Some((sealed, self.share)))
     }
 }
 
@@ -380,21 +430,21 @@ impl Output {
             lane,
             bytes: 0,
             hasher,
-            pending: Vec::new(),
         }
     }
 
-    fn flush(&mut self) -> Result<(), InspectionFault> {
-        if self.pending.is_empty() {
+    /// Writes `made`, which is empty then.
+    fn take(&mut self, made: &mut Vec<u8>) -> Result<(), InspectionFault> {
+        if made.is_empty() {
             return Ok(());
         }
-        self.lane.write_at(self.bytes, &self.pending)?;
+        self.lane.write_at(self.bytes, made)?;
         if let Some(hasher) = &mut self.hasher {
-            hasher.update(&self.pending);
+            hasher.update(made);
         }
-        let written = u64::try_from(self.pending.len()).unwrap_or(0);
+        let written = u64::try_from(made.len()).unwrap_or(0);
         self.bytes = self.bytes.saturating_add(written);
-        self.pending.clear();
+        made.clear();
         Ok(())
     }
 
@@ -597,15 +647,19 @@ pub(super) fn digest_of(
     Ok(hasher.finish_all())
 }
 
+/// Writes output, and rows that are left out, where they are wanted.
 fn write_out(
-    line: &mut Line,
+    made: &mut Vec<u8>,
     out: &mut Output,
-    rejects: &mut Option<Kept>,
+    rows: &mut Vec<u8>,
+    kept: Option<&mut Kept>,
 ) -> Result<(), InspectionFault> {
-    out.flush()?;
-    if let Some(kept) = rejects {
-        line.take_rejects(&mut kept.lane.pending);
-        kept.flush()?;
+    out.take(made)?;
+    match kept {
+        Some(kept) => kept.take(rows),
+        None => {
+            rows.clear();
+            Ok(())
+        }
     }
-    Ok(())
 }

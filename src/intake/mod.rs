@@ -41,7 +41,7 @@ use crate::ledger::Ledger;
 use crate::seal::WrappingKey;
 use crate::telemetry::{Event, Metrics, Rng};
 use crate::terms::clock::{Clock, Timestamp};
-use crate::terms::digest::{OldKind, OldKinds};
+use crate::terms::digest::{Digest, OldKind, OldKinds};
 use crate::terms::ids::{DomainName, InstanceName, PartnerId, StoreName, SubmissionId};
 use crate::terms::limits;
 
@@ -103,6 +103,8 @@ struct Inner {
     names: Mutex<HashMap<(PartnerId, String), Lately>>,
     /// Folders partners made and nothing lies in yet.
     folders: Mutex<HashMap<PartnerId, BTreeSet<String>>>,
+    /// One for all contents that may be the same, while it is found out whether they are.
+    contents: Contents,
     /// Paths being written or judged right now.
     live: Mutex<HashMap<(PartnerId, String), Live>>,
     tasks: Tasks,
@@ -111,6 +113,18 @@ struct Inner {
     /// What an earlier process was receiving is cut off.
     has_cut_off: AtomicBool,
     started_at: Timestamp,
+}
+
+/// Locks for contents, by digest: few of them, so that two that differ may wait for each other, which
+/// costs nothing but time.
+struct Contents([tokio::sync::Mutex<()>; 256]);
+
+impl Contents {
+    fn of(&self, digest: Digest) -> &tokio::sync::Mutex<()> {
+        let [first, ..] = digest.bytes;
+        let [one, ..] = &self.0;
+        self.0.get(usize::from(first)).unwrap_or(one)
+    }
 }
 
 /// What has just happened to a name.
@@ -200,6 +214,7 @@ impl Intake {
             names: Mutex::default(),
             old_kinds: Mutex::default(),
             folders: Mutex::default(),
+            contents: Contents(std::array::from_fn(|_| tokio::sync::Mutex::new(()))),
             live: Mutex::new(HashMap::new()),
             tasks: Tasks::new(tokio::runtime::Handle::current()),
             due: Notify::new(),

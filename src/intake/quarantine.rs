@@ -211,6 +211,7 @@ impl Intake {
         is_dry: bool,
     ) -> Result<Release, DecideFault> {
         let (row, _own) = self.held(id).await?;
+        self.cut_off_before(&row).await?;
         // Nobody may put a newer file there meanwhile.
         let file = LiveFile::new(row.bytes);
         let _path = self
@@ -307,8 +308,16 @@ impl Intake {
         }
     }
 
+    /// What an earlier process was receiving at its path came after it, whatever is decided now.
+    async fn cut_off_before(&self, row: &Row) -> Result<(), DecideFault> {
+        self.cut_off_at(&row.partner, &row.path)
+            .await
+            .map_err(|refusal| DecideFault::Ours(refusal.text))
+    }
+
     async fn try_reject(&self, id: SubmissionId, decision: Decision) -> Result<(), DecideFault> {
         let (row, _own) = self.held(id).await?;
+        self.cut_off_before(&row).await?;
         let ledger = &self.0.ledger;
         let json = ledger
             .receipt(&row.partner, id, Document::Json)
@@ -358,6 +367,7 @@ impl Intake {
             decided_at,
             rows: report.rows,
             errors_total: report.errors_total(),
+            rows_left_out: 0,
             codes: codes_of(&report),
             receipt,
             outcome: Outcome::Rejected,

@@ -142,17 +142,22 @@ impl Share {
     /// Takes as much as a file of `bytes` bytes needs; false when there is not enough. What was
     /// taken before stays.
     pub(super) fn grow(&mut self, bytes: u64) -> bool {
+        self.grow_instead(bytes, 0)
+    }
+
+    /// The same, where `gone` bytes that others have taken for this partner are about to be given back.
+    pub(super) fn grow_instead(&mut self, bytes: u64, gone: u64) -> bool {
         let Some(more) = bytes.checked_sub(self.bytes).filter(|more| *more > 0) else {
             return true;
         };
         let mut used = self.quota.used();
-        let fits = used.all.saturating_add(more) <= self.quota.bytes_max
+        let fits = used.all.saturating_add(more) <= self.quota.bytes_max.saturating_add(gone)
             && take_own(
                 &mut used,
                 &self.partner,
                 &mut self.own,
                 bytes,
-                self.bytes_max,
+                self.bytes_max.saturating_add(gone),
             );
         if fits {
             used.all = used.all.saturating_add(more);

@@ -169,7 +169,7 @@ impl KnownAs {
         Self {
             id: row.id,
             at: row.decided_at.unwrap_or(now),
-            is_whole: row.errors_total == 0,
+            is_whole: row.rows_left_out == 0,
         }
     }
 }
@@ -242,9 +242,17 @@ impl Facts<'_> {
                 at.to_human()
             ));
             page.line("The same content was accepted before; nothing was stored twice.");
-            return;
+            if self.left_out() == 0 {
+                return;
+            }
+            page.line(&format!(
+                "Left out as they were then: {} of {}.",
+                self.left_out(),
+                self.report.rows
+            ));
         }
         match self.verdict {
+            Verdict::Accepted if self.known_as.is_some() => {}
             Verdict::Accepted => page.line(&format!("ACCEPTED  {}", self.size_words())),
             Verdict::Held => page.line(&format!(
                 "HELD  {}. Nothing is forwarded until a person has looked at it.",
@@ -291,16 +299,12 @@ impl Facts<'_> {
     fn next_text(&self, page: &mut Page) {
         page.line("");
         let now = match self.verdict {
-            Verdict::Accepted if self.left_out() == 0 => None,
-            Verdict::Accepted => {
-                Some("Send the rows that were left out again, corrected, in a new file.")
-            }
             Verdict::Held => {
-                Some("Wait: this receipt will say what was decided. Or send a correct file.")
+                "Wait: this receipt will say what was decided. Or send a correct file."
             }
-            Verdict::Rejected => Some("Correct the file and upload it again under the same name."),
+            Verdict::Accepted | Verdict::Rejected => next(self.verdict, self.left_out()),
         };
-        if let Some(now) = now {
+        if self.verdict != Verdict::Accepted || self.left_out() > 0 {
             page.line(&format!("What now    {now}"));
             let base = ascii(&self.base(), 240);
             page.line(&format!("            Same list for programs: {base}.json"));
@@ -333,6 +337,8 @@ impl Facts<'_> {
         };
         receipt.decided_at = self.decided_at.to_rfc3339();
         receipt.known_as = self.known_as.map(|known| known.id.to_string());
+        receipt.rows_left_out = self.left_out();
+        receipt.next = next(self.verdict, self.left_out());
         receipt.decision = self.decision.map(|reason| DecisionJson { reason });
         receipt.help = self.help;
         let mut text = serde_json::to_string_pretty(&receipt).unwrap_or_default();
@@ -396,8 +402,8 @@ impl Facts<'_> {
         let short = self.beginning.id.short();
         if let Some(KnownAs { id, at, is_whole }) = self.known_as {
             let left_out = match self.report.rows_with_errors {
-                1.. if is_whole => "  whole, under the rules of then".to_owned(),
                 0 => String::new(),
+                _ if is_whole => "  whole, under the rules of then".to_owned(),
                 rows => format!("  {rows} left out, as before"),
             };
             return vec![format!(
@@ -510,7 +516,10 @@ impl Facts<'_> {
 
     /// Rows with a fault that are not forwarded with the others.
     fn left_out(&self) -> u64 {
-        left_out(self.report, self.verdict)
+        match self.known_as {
+            Some(KnownAs { is_whole: true, .. }) => 0,
+            Some(_) | None => left_out(self.report, self.verdict),
+        }
     }
 
     fn error_words(&self) -> String {
@@ -598,16 +607,19 @@ impl<'f> ReceiptJson<'f> {
                 .collect(),
             known_as: None,
             decision: None,
-            next: match verdict {
-                Verdict::Accepted if left_out(report, verdict) == 0 => "Nothing to do.",
-                Verdict::Accepted => {
-                    "Send the rows that were left out again, corrected, in a new file."
-                }
-                Verdict::Held => "Wait for a person's decision, or send a correct file.",
-                Verdict::Rejected => "Correct the file and upload it again under the same name.",
-            },
+            next: next(verdict, left_out(report, verdict)),
             help: None,
         }
+    }
+}
+
+/// What its sender is to do.
+fn next(verdict: Verdict, left_out: u64) -> &'static str {
+    match verdict {
+        Verdict::Accepted if left_out == 0 => "Nothing to do.",
+        Verdict::Accepted => "Send the rows that were left out again, corrected, in a new file.",
+        Verdict::Held => "Wait for a person's decision, or send a correct file.",
+        Verdict::Rejected => "Correct the file and upload it again under the same name.",
     }
 }
 

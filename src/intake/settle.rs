@@ -22,7 +22,7 @@ use crate::intake::inspection::{
 };
 use crate::intake::quota::Share;
 use crate::intake::receipt::{Facts, KnownAs, ascii, hex};
-use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged, oversized};
+use crate::intake::submission::{Ending, Evidence, Receiving, Unjudged, full, oversized};
 use crate::intake::{Intake, Refusal, RefusalKind, Told};
 use crate::ledger::LedgerFault;
 use crate::ledger::rejects::Rejects;
@@ -225,7 +225,11 @@ impl Receiving {
                 settled
             }
             Err(fault) => {
-                let refusal = Refusal::ours("inspect a file", &fault);
+                let refusal = if matches!(fault, InspectionFault::Full) {
+                    full(&intake)
+                } else {
+                    Refusal::ours("inspect a file", &fault)
+                };
                 if tell.is_some() {
                     // It is what it was: cut off, or closed under a partial name.
                     let mtime = case.mtime();
@@ -326,6 +330,8 @@ impl Intake {
                 sample,
             );
         }
+        // Of two files with the same content that come at once, the second waits for the first.
+        let one_of_its_kind = self.0.contents.of(digest).lock().await;
         let known = self
             .known_content(&case, digest, &mut inspected)
             .await
@@ -360,6 +366,7 @@ impl Intake {
         let (is_known, is_test) = (known.is_some(), case.area() == Area::Test);
         let (file, mtime) = (case.file.clone(), case.mtime());
         let settled = self.record(case, inspected, digest, earlier, known).await?;
+        drop(one_of_its_kind);
         self.keep_late_mtime(beginning.id, mtime, file).await;
         match share.take() {
             Some(share) if is_held => share.leave(bytes),
@@ -434,14 +441,15 @@ impl Intake {
         if !is_good || case.feed.same_content == SameContent::Allow || is_test {
             return Ok(None);
         }
+        let (partner, feed) = (&case.beginning.partner, &case.beginning.feed);
+        // What was left out under other rules may be good under these: it is known when what would be
+        // forwarded is.
+        let object = inspected.out.as_ref().map_or(digest, |(_, made)| *made);
         let found = self
             .0
             .ledger
-            .accepted_content(&case.beginning.partner, &case.beginning.feed, digest)
+            .accepted_content(partner, feed, digest, object)
             .await?;
-        // What was left out of it under other rules may be good under these.
-        let is_same_rules = |row: &Row| row.policy_hash == case.beginning.policy_hash;
-        let found = found.filter(|row| row.errors_total == 0 || is_same_rules(row));
         match (case.feed.same_content, found) {
             (SameContent::Reject, Some(row)) => {
                 let detail = format!("the same content was accepted as {}", row.id.short());
@@ -562,6 +570,7 @@ impl Intake {
             decided_at,
             rows: report.rows,
             errors_total: report.errors_total(),
+            rows_left_out: report.rows_left_out(),
             codes: codes_of(&report),
             receipt,
             outcome: match report.verdict {

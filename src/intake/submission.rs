@@ -545,13 +545,12 @@ impl Intake {
     }
 
     fn spool_full(&self, who: &Identity, declared: u64) -> Refusal {
-        self.0.metrics.limit_reached(Limit::Spool);
         tracing::warn!(
             event = Event::SpoolFull.as_str(),
             partner = %who.partner,
             declared,
         );
-        full()
+        full(self)
     }
 
     /// Destroys an unfinished submission at its partner's wish.
@@ -720,7 +719,10 @@ impl Submission {
             // A failed send means the client is gone; what was promised is done all the same.
             let refused = receiving.refusal.clone();
             let is_condemned = receiving.refusal.is_some() && !receiving.spoiled;
-            let is_short = receiving.partial && receiving.declares_more() && !is_condemned;
+            let missing_from = receiving.raw.contiguous();
+            let has_gap = missing_from < receiving.raw.end();
+            let is_short =
+                receiving.partial && (receiving.declares_more() || has_gap) && !is_condemned;
             // Only what this OPEN has promised shows that nothing is missing.
             let is_known_whole = receiving.is_said_whole();
             let has_given_up = receiving.cut_at_write.is_some();
@@ -747,7 +749,11 @@ impl Submission {
                 drop(tell.send(told));
             } else if is_short {
                 drop(receiving.keep(Ending::CutOff).await);
-                let text = "incomplete: fewer bytes arrived than were declared; send the rest";
+                let text = if has_gap {
+                    format!("incomplete: bytes from {missing_from} on are missing; send the rest")
+                } else {
+                    "incomplete: fewer bytes arrived than were declared; send the rest".to_owned()
+                };
                 drop(tell.send(Err(Refusal::new(RefusalKind::Failure, text))));
             } else if let Some(refusal) = refused.filter(|_| receiving.spoiled) {
                 drop(receiving.keep(Ending::CutOff).await);
@@ -867,8 +873,8 @@ impl Receiving {
             return Err(self.refuse_as_too_large("quota", over_quota(self.share.most())));
         }
         if !self.share.grow(end) || self.raw.sealed_bytes() > sealed_max {
-            self.intake.0.metrics.limit_reached(Limit::Spool);
-            return Err(self.spoil(full()));
+            let refusal = full(&self.intake);
+            return Err(self.spoil(refusal));
         }
         // The first WRITE of offset 0 begins another file, also over bytes that lie behind a gap.
         let is_another = std::mem::take(&mut self.is_untouched) && offset == 0;
@@ -1202,7 +1208,8 @@ pub(super) fn over_when_cut_off(
 }
 
 /// The spool is full, in all or for this partner.
-fn full() -> Refusal {
+pub(super) fn full(intake: &Intake) -> Refusal {
+    intake.0.metrics.limit_reached(Limit::Spool);
     Refusal::new(
         RefusalKind::Failure,
         "TRY LATER gateway-full: nothing is wrong with your file",

@@ -151,6 +151,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
         decided_at: at(i64::from(n) + 3),
         rows: 6,
         errors_total: 0,
+        rows_left_out: 0,
         codes: vec!["mixed-newlines".to_owned()],
         receipt: ReceiptDocuments {
             base: format!("orders_{n}.csv.{}.receipt", id(n).short()),

@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -281,5 +281,10 @@ CREATE INDEX rejects_by_time ON rejects (at);
     "
 -- Of a held file: the accepted one that was removed to make room for it.
 ALTER TABLE submissions ADD COLUMN instead_of TEXT;
+",
+    "
+-- Rows with a fault that are missing in what was forwarded.
+ALTER TABLE submissions ADD COLUMN rows_left_out INTEGER NOT NULL DEFAULT 0;
+UPDATE submissions SET rows_left_out = errors_total WHERE store IS NOT NULL;
 ",
 ];

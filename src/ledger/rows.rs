@@ -332,7 +332,8 @@ impl Ledger {
     }
 
     /// The accepted submission (whatever its delivery state) of this feed with this digest that has
-    /// an object of its own; the newest, should there be several.
+    /// an object of its own, and either no row was left out of it or its object has this digest; the
+    /// newest, should there be several.
     ///
     /// # Errors
     /// [`LedgerFault`].
@@ -341,17 +342,20 @@ impl Ledger {
         partner: &PartnerId,
         feed: &FeedId,
         digest: Digest,
+        object: Digest,
     ) -> Result<Option<Row>, LedgerFault> {
         self.first(
             &format!(
                 "WHERE s.content_digest = ?1 AND s.partner = ?2 AND s.feed = ?3
                      AND s.store IS NOT NULL AND s.known_as IS NULL AND s.state IN ({ACCEPTED})
+                     AND (s.rows_left_out = 0 OR s.object_digest = ?4)
                  ORDER BY s.moment DESC, s.seq DESC LIMIT 1"
             ),
             vec![
                 Stored(digest).to_blob().into(),
                 partner.to_string().into(),
                 feed.to_string().into(),
+                Stored(object).to_blob().into(),
             ],
         )
         .await
@@ -811,6 +815,7 @@ fn read_row(row: &rusqlite::Row<'_>) -> Result<Row, rusqlite::Error> {
         mtime: row.get("mtime")?,
         rows: unsigned(row, "data_rows")?,
         errors_total: unsigned(row, "errors_total")?,
+        rows_left_out: unsigned(row, "rows_left_out")?,
         codes: row.get::<_, Json<_>>("codes")?.0,
         raw_key: key("raw_wrapped")?,
         raw: lane(row, "raw_digest", "raw_bytes", "raw_sealed")?,
@@ -1192,6 +1197,33 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn content_without_some_rows_is_known_by_its_object() {
+        let desk = Desk::new();
+        let ledger = &desk.ledger;
+        // The first time one row was left out, the second time another, the third time none.
+        for (n, left_out) in [(1, 1), (2, 1), (3, 0)] {
+            let mut settlement = decided(accepted(n), i64::from(n) * 10);
+            settlement.whole.digest = digest(50);
+            settlement.rows_left_out = left_out;
+            acceptance(&mut settlement).out_digest = Some(digest(60 + n));
+            for other in 1..=n {
+                let row = ledger
+                    .accepted_content(&acme(), &orders(), digest(50), digest(60 + other))
+                    .await
+                    .unwrap();
+                let expect = (other < n).then(|| id(other));
+                assert_eq!(row.map(|row| row.id), expect);
+            }
+            ledger.settle(beginning(n), settlement).await.unwrap();
+        }
+        let whole = ledger
+            .accepted_content(&acme(), &orders(), digest(50), digest(99))
+            .await
+            .unwrap();
+        assert_eq!(whole.map(|row| row.id), Some(id(3)));
+    }
+
+    #[tokio::test]
     async fn content_is_known_by_partner_feed_and_digest_once_it_has_an_object() {
         let desk = Desk::new();
         let ledger = &desk.ledger;
@@ -1199,7 +1231,7 @@ mod tests {
             let ledger = ledger.clone();
             async move {
                 let row = ledger
-                    .accepted_content(&acme(), &orders(), digest(n))
+                    .accepted_content(&acme(), &orders(), digest(n), digest(99))
                     .await
                     .unwrap();
                 row.map(|row| row.id)
@@ -1223,13 +1255,13 @@ mod tests {
         let globex = PartnerId::parse("globex").unwrap();
         let stock = FeedId::parse("stock").unwrap();
         let foreign = ledger
-            .accepted_content(&globex, &orders(), digest(2))
+            .accepted_content(&globex, &orders(), digest(2), digest(99))
             .await
             .unwrap();
         assert_eq!(foreign, None);
         assert_eq!(
             ledger
-                .accepted_content(&acme(), &stock, digest(2))
+                .accepted_content(&acme(), &stock, digest(2), digest(99))
                 .await
                 .unwrap(),
             None

@@ -181,6 +181,8 @@ pub struct Settlement {
     pub rows: u64,
     /// Faults.
     pub errors_total: u64,
+    /// Rows with a fault that are missing in what is forwarded.
+    pub rows_left_out: u64,
     /// Codes found, sorted, each once.
     pub codes: Vec<String>,
     /// The four receipt documents.
@@ -301,6 +303,8 @@ pub struct Row {
     pub rows: u64,
     /// Faults.
     pub errors_total: u64,
+    /// Rows with a fault that are missing in what was forwarded.
+    pub rows_left_out: u64,
     /// Codes found.
     pub codes: Vec<String>,
     /// Wrapped `K_raw` while it lives.
@@ -892,7 +896,8 @@ fn settle(
     let decision = settlement.decision.as_ref();
     change.execute(
         "UPDATE submissions SET decided_at = :decided_at, data_rows = :rows,
-             errors_total = :errors_total, codes = :codes, receipt_base = :receipt_base,
+             errors_total = :errors_total, rows_left_out = :rows_left_out, codes = :codes,
+             receipt_base = :receipt_base,
              decision = :decision, instead_of = :instead_of
          WHERE seq = :seq",
         named_params! {
@@ -900,6 +905,7 @@ fn settle(
             ":decided_at": settlement.decided_at.as_micros(),
             ":rows": signed(settlement.rows)?,
             ":errors_total": signed(settlement.errors_total)?,
+            ":rows_left_out": signed(settlement.rows_left_out)?,
             ":codes": json(&settlement.codes)?,
             ":receipt_base": receipt.base,
             ":decision": decision.map(|decision| &decision.reason),
@@ -961,7 +967,7 @@ fn came_behind(
 ) -> Result<Option<Timestamp>, Trouble> {
     let sql = "SELECT min(moment) FROM submissions
          WHERE partner = ?1 AND path = ?2 AND id != ?3 AND moment > ?4
-             AND state IN ('interrupted', 'received', 'held')";
+             AND state IN ('receiving', 'interrupted', 'received', 'held')";
     let mut statement = change.connection().prepare_cached(sql)?;
     let found: Option<i64> = statement.query_row(
         (
@@ -1647,6 +1653,7 @@ mod tests {
             mtime: None,
             rows: 0,
             errors_total: 0,
+            rows_left_out: 0,
             codes: Vec::new(),
             raw_key: Some(first.raw_key),
             raw: None,

@@ -181,13 +181,16 @@ pub const SAMPLES_IN_TEXT_MAX: usize = 5;
 pub const UNIQUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What one remembered value costs at most, bytes: 20 in a table between 2/3 and 7/8 full.
 pub const UNIQUE_VALUE_BYTES: usize = 32;
-/// Text inspected at once, bytes: small enough for a core's own cache, index included. Also what is
-/// taken of a batch before its output is written: compressed, it may become 25 MiB under the default
-/// ratio.
+/// Text inspected at once, bytes: small enough for a core's own cache, index included.
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
-/// The same where files may be compressed: 1.6 MiB under the default ratio, of which rows left out may make
-/// some forty times as much.
-pub const PACKED_PIECE_BYTES: usize = 8 * 1024;
+/// Rows left out of one file that are kept whatever its size, bytes.
+pub const REJECTS_BYTES_FREE: u64 = 64 * 1024 * 1024;
+/// Past that, bytes of them for each byte of the file as sent: a short row makes some forty times as much
+/// of itself, and what is compressed is many rows.
+pub const REJECTS_PER_BYTE_MAX: u64 = 4;
+/// The most there is of them while a file arrives, bytes: what they take of the disk before they count for
+/// anybody.
+pub const REJECTS_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Decompressed bytes handed on at once.
 pub const INFLATE_PIECE_BYTES: usize = 64 * 1024;
 /// bzip2 streams of one file that cost nothing.

@@ -164,6 +164,9 @@ fn refused() -> Verdict {
     let ran = draft(&["acme/x", "--from-sample", &screen])?.expect_code(0)?;
     let moves = |c: char| c != '\n' && c != '\u{e9}' && !c.is_ascii_graphic() && c != ' ';
     assert!(!ran.stdout.contains(moves), "{:?}", ran.stdout);
+    assert!(!ran.stderr.contains(moves), "{:?}", ran.stderr);
+    let absent = draft(&["acme/x", "--from-sample", "no\u{1b}[31m.csv"])?.expect_code(2)?;
+    assert!(!absent.stderr.contains(moves), "{:?}", absent.stderr);
     assert!(ran.stdout.contains(r"a\U0000202Eb"), "{}", ran.stdout);
     let broken = file("c.csv", b"\"a\nb\",c\nx,y\n")?;
     draft(&["acme/x", "--from-sample", &broken])?

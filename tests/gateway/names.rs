@@ -57,6 +57,16 @@ pub(crate) const TESTS: &[Test] = &[
         release_of_the_older,
     ),
     (
+        "a release just after kill -9 does not hide what was being sent",
+        Needs::OpenSsh,
+        release_after_kill,
+    ),
+    (
+        "a partial name closed with a gap is told what is missing, and resumed",
+        Needs::OpenSsh,
+        gap_under_a_partial_name,
+    ),
+    (
         "a taken file that is opened and closed is as it was, with the times set meanwhile",
         Needs::OpenSsh,
         touched,
@@ -389,6 +399,68 @@ fn release_of_the_older() -> Verdict {
     let (status, told) = close(&mut sftp, &handle)?;
     assert_eq!(status, 0, "{told}");
     assert_eq!(stat(&mut sftp, path)?, Some((100, 0o444)));
+    Ok(())
+}
+
+fn release_after_kill() -> Verdict {
+    let mut gateway = binaries("")?;
+    let path = "/inbox/a.bin";
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert_eq!(put(&mut sftp, path, &[1; 90])?.0, 0);
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[2; 50])?, 0);
+    assert_eq!(close(&mut sftp, &handle)?.0, 0);
+    let items = gateway.submissions()?;
+    assert_eq!(items[0]["state"], "held", "{items:?}");
+    let short = items[0]["short"].as_str().unwrap_or_default().to_owned();
+    let piece = vec![3; 30_000];
+    // Large ones first, so that the release comes before what was being sent there is looked at.
+    let name = string(b"fsync@openssh.com");
+    for other in ["/inbox/b.bin", "/inbox/c.bin", path] {
+        let handle = sftp.open_file(other, PUT)?;
+        let many = if other == path { 1 } else { 600 };
+        for at in 0..many {
+            assert_eq!(write(&mut sftp, &handle, at * 30_000, &piece)?, 0);
+        }
+        let synced = sftp.ask(raw::EXTENDED, &[&name, &handle])?;
+        assert_eq!(synced.status()?, 0);
+    }
+    gateway.kill()?;
+    drop(sftp);
+    gateway.serve()?;
+    gateway
+        .cli(&["quarantine", "release", &short, "--reason", "y", "--yes"])?
+        .expect_code(0)?;
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    assert_eq!(stat(&mut sftp, path)?, Some((30_000, 0o600)));
+    let handle = sftp.open_file(path, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 30_000, &[3; 30])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    assert_eq!(stat(&mut sftp, path)?, Some((30_030, 0o444)));
+    Ok(())
+}
+
+fn gap_under_a_partial_name() -> Verdict {
+    let gateway = binaries("")?;
+    let (partial, path) = ("/inbox/a.bin.part", "/inbox/a.bin");
+    let mut sftp = RawSftp::open(&gateway, &[])?;
+    let handle = sftp.open_file(partial, PUT)?;
+    assert_eq!(write(&mut sftp, &handle, 0, &[1; 40])?, 0);
+    assert_eq!(write(&mut sftp, &handle, 100, &[2; 100])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert!(
+        status == 4 && told.contains("bytes from 40 on are missing"),
+        "{told}"
+    );
+    assert_eq!(stat(&mut sftp, partial)?.map(|(bytes, _)| bytes), Some(40));
+    let handle = sftp.open_file(partial, PATCH)?;
+    assert_eq!(write(&mut sftp, &handle, 40, &[2; 160])?, 0);
+    let (status, told) = close(&mut sftp, &handle)?;
+    assert_eq!(status, 0, "{told}");
+    let (status, told) = rename(&mut sftp, partial, path)?;
+    assert_eq!(status, 0, "{told}");
+    assert_eq!(stat(&mut sftp, path)?, Some((200, 0o444)));
     Ok(())
 }
 

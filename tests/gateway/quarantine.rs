@@ -59,6 +59,11 @@ pub(crate) const TESTS: &[Test] = &[
         list_mended,
     ),
     (
+        "the same content sent many times at once is stored once",
+        Needs::OpenSsh,
+        at_once,
+    ),
+    (
         "rows left out have to find room, and leave none behind",
         Needs::OpenSsh,
         no_room,
@@ -121,6 +126,16 @@ fn receipt(gateway: &Gateway, base: &str) -> Result<String, crate::harness::Fail
     let get = format!("get /receipts/{base}.txt {}\n", to.display());
     gateway.sftp(&get)?.expect_code(0)?;
     Ok(fs::read_to_string(to)?)
+}
+
+/// The receipt of the file that came last.
+fn newest_receipt(gateway: &Gateway) -> Result<String, crate::harness::Failed> {
+    let items = gateway.submissions()?;
+    let path = items[0]["receipt"].as_str().ok_or("no receipt")?;
+    let base = path
+        .trim_start_matches("/receipts/")
+        .trim_end_matches(".txt");
+    receipt(gateway, base)
 }
 
 fn stale_tail() -> Verdict {
@@ -688,12 +703,28 @@ fn list_mended() -> Verdict {
         .sftp(&put("orders_20261120.csv"))?
         .expect_code(0)?
         .expect_stderr("3 rows, 1 left out")?;
-    // Under the same rules it is the same, and says so.
+    // Under the same rules it is the same, and says so; a comment is no rule.
+    let path = gateway.home().join("policies/acme.toml");
+    let policy = fs::read_to_string(&path)?;
+    fs::write(&path, format!("{policy}# agreed by telephone\n"))?;
+    gateway.wait_until("the comment", || {
+        Ok(gateway.log().contains("no rule changed"))
+    })?;
     gateway
         .sftp(&put("orders_20261121.csv"))?
         .expect_code(0)?
         .expect_stderr("ACCEPTED already")?
         .expect_stderr("1 left out, as before")?;
+    let told = newest_receipt(&gateway)?;
+    assert!(
+        told.contains("Left out as they were then: 1 of 4."),
+        "{told}"
+    );
+    assert!(told.contains("foreign-key"), "{told}");
+    assert!(
+        told.contains("Send the rows that were left out again"),
+        "{told}"
+    );
     fs::write(
         gateway.home().join("policies/lists/countries.txt"),
         "DE\nCH\n",
@@ -717,6 +748,38 @@ fn list_mended() -> Verdict {
         .expect_stderr("ACCEPTED already")?
         .expect_stderr("whole, under the rules of then")?;
     assert_eq!(gateway.objects()?.len(), 2);
+    let told = newest_receipt(&gateway)?;
+    assert!(!told.contains("left out"), "{told}");
+    let items = gateway.submissions()?;
+    assert_eq!(items[0]["object"], serde_json::Value::Null);
+    Ok(())
+}
+
+fn at_once() -> Verdict {
+    let gateway = Gateway::start()?;
+    for content in 1..=4_u32 {
+        let file = gateway.local("same.csv", orders(content))?;
+        std::thread::scope(|scope| {
+            let senders: Vec<_> = (1..=4)
+                .map(|n| {
+                    let put = format!(
+                        "put {} inbox/orders_2026{content:02}{n:02}.csv\n",
+                        file.display()
+                    );
+                    let gateway = &gateway;
+                    scope.spawn(move || gateway.sftp(&put)?.expect_code(0).map(drop))
+                })
+                .collect();
+            senders
+                .into_iter()
+                .try_for_each(|sender| sender.join().map_err(|_| "a sender panicked")?)
+        })?;
+    }
+    gateway.wait_until("all deliveries", || {
+        let items = gateway.submissions()?;
+        Ok(items.iter().all(|item| item["state"] == "delivered"))
+    })?;
+    assert_eq!(gateway.objects()?.len(), 4);
     Ok(())
 }
 

@@ -5,7 +5,8 @@
 
 use bzip2::{Decompress, Status};
 
-use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
+use crate::decode::Flow;
+use crate::inspect::unpack::{Fed, Out, UnpackFault};
 use crate::terms::limits;
 
 /// What every stream starts with.

@@ -2,8 +2,9 @@
 
 use flate2::Crc;
 
+use crate::decode::Flow;
 use crate::inspect::unpack::inflate::{Inflate, Inflated};
-use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
+use crate::inspect::unpack::{Fed, Out, UnpackFault};
 
 /// The two bytes every member starts with.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];

@@ -2,7 +2,8 @@
 
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-use crate::inspect::unpack::{Flow, Out, UnpackFault};
+use crate::decode::Flow;
+use crate::inspect::unpack::{Out, UnpackFault};
 use crate::terms::limits;
 
 /// Deflated data being read.

@@ -12,6 +12,7 @@ mod inflate;
 mod zip;
 mod zstd;
 
+use crate::decode::Flow;
 use crate::inspect::unpack::bzip2::Bunzip;
 use crate::inspect::unpack::gzip::Gunzip;
 use crate::inspect::unpack::zip::Unzip;
@@ -32,15 +33,6 @@ pub(crate) enum Packing {
     Gzip,
     Zip,
     Zstd,
-}
-
-/// Whether the receiver of the text wants more of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flow {
-    /// More, please.
-    Go,
-    /// The file is refused already.
-    Stop,
 }
 
 /// Why a compressed file is refused.

@@ -8,8 +8,9 @@
 
 use flate2::Crc;
 
+use crate::decode::Flow;
 use crate::inspect::unpack::inflate::{Inflate, Inflated};
-use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
+use crate::inspect::unpack::{Fed, Out, UnpackFault};
 use crate::terms::limits;
 
 /// A zip archive being read.

@@ -8,7 +8,8 @@
 
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
-use crate::inspect::unpack::{Fed, Flow, Out, UnpackFault};
+use crate::decode::Flow;
+use crate::inspect::unpack::{Fed, Out, UnpackFault};
 use crate::terms::limits;
 
 /// Zstandard frames being read.
