@@ -103,6 +103,9 @@ pub enum Request {
     /// The rows left out of an accepted file, in pieces.
     #[serde(rename = "quarantine.get")]
     QuarantineGet(RejectsQuery),
+    /// Destroys the rows left out of an accepted file.
+    #[serde(rename = "quarantine.purge")]
+    QuarantinePurge(Ruling),
     /// Refuses a held file.
     #[serde(rename = "quarantine.reject")]
     QuarantineReject(Ruling),
@@ -168,6 +171,8 @@ pub struct SubmissionQuery {
     pub verdict: Option<String>,
     /// With this finding.
     pub code: Option<String>,
+    /// Of which rows left out are kept.
+    pub left_out: bool,
     /// Whose file name contains this, or fits it where it has `*`.
     pub file: Option<String>,
     /// Opened at or after, microseconds since 1970.
@@ -465,6 +470,9 @@ impl Admin {
             Request::QuarantineGet(query) => {
                 value(quarantine::get(&self.ledger, &self.intake, caller, &query).await?)
             }
+            Request::QuarantinePurge(ruling) => {
+                value(quarantine::purge(&self.ledger, &self.intake, caller, &ruling).await?)
+            }
             Request::QuarantineReject(ruling) => {
                 value(quarantine::reject(&self.ledger, &self.intake, caller, &ruling).await?)
             }
@@ -546,6 +554,7 @@ pub async fn submission_list(
         partner: parsed(query.partner.as_deref(), PartnerId::parse)?,
         feed: parsed(query.feed.as_deref(), FeedId::parse)?,
         state: query.state.as_deref().map(find_state).transpose()?,
+        left_out: query.left_out,
         since: query.since_micros.map(Timestamp::from_micros),
         after: match query.cursor.as_deref() {
             Some(cursor) => Some(find_one(ledger, cursor).await?.id),

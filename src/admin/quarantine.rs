@@ -107,9 +107,7 @@ pub async fn get(
         .await
         .map_err(|fault| ours(&fault))?;
     let Some(piece) = piece else {
-        let message = format!("nothing is kept of rows left out of {}", row.id.short());
-        return Err(AdminFault::new(3, "quarantine.no-rejects", message)
-            .hint("`sallyport submission show` says whether rows were left out; they are kept for quarantine_ttl"));
+        return Err(no_rejects(&row));
     };
     if !piece.bytes.is_empty() {
         let count = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
@@ -130,6 +128,38 @@ pub async fn get(
         total: piece.total,
         piece: BASE64.encode(&piece.bytes),
     })
+}
+
+/// Destroys the rows left out of an accepted file; how many bytes of them there were.
+///
+/// # Errors
+/// [`AdminFault`]: no reason, nothing kept, or the gateway's.
+pub async fn purge(
+    ledger: &Ledger,
+    intake: &Intake,
+    caller: &Caller,
+    ruling: &Ruling,
+) -> Result<u64, AdminFault> {
+    let row = find_one(ledger, &ruling.id).await?;
+    let decision = decision(caller, ruling)?;
+    let purged = if ruling.dry_run {
+        row.left_out
+    } else {
+        intake
+            .purge_rejects(row.id, &row.partner, &decision.actor, &decision.reason)
+            .await?
+    };
+    purged.ok_or_else(|| no_rejects(&row))
+}
+
+fn no_rejects(row: &Row) -> AdminFault {
+    let message = format!("nothing is kept of rows left out of {}", row.id.short());
+    let hint = match row.known_as {
+        Some(id) => format!("its content was accepted as {}: ask for that", id.short()),
+        None => "`sallyport quarantine list --left-out` lists what is kept, for quarantine_ttl"
+            .to_owned(),
+    };
+    AdminFault::new(3, "quarantine.no-rejects", message).hint(hint)
 }
 
 /// One held file with its receipt.

@@ -205,7 +205,9 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
             partner = %revocation.partner,
             key = %revocation.fingerprint,
         ),
-        Request::QuarantineReject(ruling) | Request::QuarantineRelease(ruling) => info!(
+        Request::QuarantinePurge(ruling)
+        | Request::QuarantineReject(ruling)
+        | Request::QuarantineRelease(ruling) => info!(
             event = Event::QuarantineDecided.as_str(),
             actor = %caller.name,
             submission = %ruling.id,

@@ -1,4 +1,4 @@
-//! `quarantine list|show|get|release|reject`: files that wait for a person, and rows left out of others.
+//! `quarantine list|show|get|purge|release|reject`: files that wait for a person, and rows left out of others.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
@@ -25,6 +25,8 @@ pub enum Command {
     Show(Show),
     /// Fetch the rows that were left out of an accepted file, as they came
     Get(Get),
+    /// Destroy the rows that were left out of an accepted file
+    Purge(Purge),
     /// Forward a held file; rows with a fault are left out
     Release(Release),
     /// Refuse a held file and destroy its bytes
@@ -34,12 +36,15 @@ pub enum Command {
 /// `quarantine list`
 #[derive(Args, Debug, Default)]
 #[command(
-    before_help = "Examples:\n  sallyport quarantine list\n  sallyport quarantine list --partner acme --json"
+    before_help = "Examples:\n  sallyport quarantine list\n  sallyport quarantine list --partner acme --json\n  sallyport quarantine list --left-out"
 )]
 pub struct List {
     /// One partner's
     #[arg(long, value_name = "ID")]
     pub partner: Option<String>,
+    /// Accepted files instead, of which rows left out are kept
+    #[arg(long)]
+    pub left_out: bool,
     /// At most
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: usize,
@@ -78,6 +83,19 @@ pub struct Get {
     pub out: PathBuf,
 }
 
+/// `quarantine purge ID`
+///
+/// The good rows stay where they were forwarded to.
+#[derive(Args, Debug, Default)]
+#[command(
+    before_help = "Examples:\n  sallyport quarantine purge K2V7QX40 --reason \"ACME has sent them again\""
+)]
+pub struct Purge {
+    /// The accepted file's id, or any unique end of it
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
 /// `quarantine release ID`
 #[derive(Args, Debug, Default)]
 #[command(
@@ -112,6 +130,7 @@ pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
         Command::List(arguments) => list(context, arguments),
         Command::Show(arguments) => show(context, arguments),
         Command::Get(arguments) => get(context, arguments),
+        Command::Purge(arguments) => purge(context, arguments),
         Command::Release(arguments) => release(context, arguments),
         Command::Reject(arguments) => reject(context, arguments),
     }
@@ -120,7 +139,8 @@ pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
 fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
     let query = SubmissionQuery {
         partner: arguments.partner.clone(),
-        state: Some("held".to_owned()),
+        state: (!arguments.left_out).then(|| "held".to_owned()),
+        left_out: arguments.left_out,
         limit: arguments.limit,
         ..SubmissionQuery::default()
     };
@@ -134,7 +154,11 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     if list.items.is_empty() {
-        context.console.say("nothing is held");
+        context.console.say(if arguments.left_out {
+            "no rows left out are kept"
+        } else {
+            "nothing is held"
+        });
         return Ok(Exit::Done);
     }
     let now = context.now();
@@ -144,16 +168,13 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
         .ok()
         .map(|found| found.config.spool.quarantine_ttl_secs);
     let ttl = ttl.and_then(|secs| i64::try_from(secs).ok());
-    let mut table = Table::new(&[
-        "ID",
-        "SINCE",
-        "PARTNER/FEED",
-        "FILE",
-        ">SIZE",
-        "WHY",
-        "DECIDE BY",
-    ])
-    .narrowing(&["FILE", "PARTNER/FEED"], &["SIZE", "SINCE", "DECIDE BY"]);
+    let end = if arguments.left_out {
+        "UNTIL"
+    } else {
+        "DECIDE BY"
+    };
+    let mut table = Table::new(&["ID", "SINCE", "PARTNER/FEED", "FILE", ">SIZE", "WHY", end])
+        .narrowing(&["FILE", "PARTNER/FEED"], &["SIZE", "SINCE", end]);
     for row in &list.items {
         let plain = |text: String| (text, Paint::Plain);
         let held_at = row.decided_at.as_deref().and_then(parse_time);
@@ -170,7 +191,7 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
             plain(since),
             plain(format!("{}/{}", row.partner, row.feed)),
             plain(row.file.clone()),
-            plain(context.console.size(row.bytes)),
+            plain(context.console.size(row.rejects_bytes.unwrap_or(row.bytes))),
             (row.codes.join(" "), Paint::Yellow),
             plain(until),
         ]);
@@ -398,6 +419,40 @@ fn get(context: &mut Context, arguments: &Get) -> Result<Exit, Failure> {
     } else {
         let line = format!("wrote {}: {}", out.display(), counted_rows(rows));
         context.console.line(&line)?;
+    }
+    Ok(Exit::Done)
+}
+
+fn purge(context: &mut Context, arguments: &Purge) -> Result<Exit, Failure> {
+    let ruling = Ruling {
+        id: arguments.id.clone(),
+        reason: context.global.reason.clone().unwrap_or_default(),
+        as_policy: None,
+        dry_run: true,
+    };
+    let answer = context.ask(&Request::QuarantinePurge(ruling.clone()))?;
+    let bytes: u64 = serde_json::from_value(answer)?;
+    if !context.global.dry_run {
+        let bytes = grouped(bytes);
+        context.confirm(&format!(
+            "This destroys {bytes} B of rows left out, which nobody has but their sender. Purge?"
+        ))?;
+        context.ask(&Request::QuarantinePurge(Ruling {
+            dry_run: false,
+            ..ruling
+        }))?;
+    }
+    let done = context.would(
+        &format!("{} B of rows left out are destroyed", grouped(bytes)),
+        "destroy them",
+    );
+    if context.global.json {
+        let is_dry = context.global.dry_run;
+        context
+            .console
+            .json(&json!({ "purged": arguments.id, "bytes": bytes, "dry_run": is_dry }))?;
+    } else {
+        context.console.line(&done)?;
     }
     Ok(Exit::Done)
 }

@@ -96,6 +96,7 @@ fn list(context: &mut Context, arguments: &List) -> Result<Exit, Failure> {
         feed: arguments.feed.clone(),
         state: arguments.state.clone(),
         verdict: arguments.verdict.clone(),
+        left_out: false,
         code: arguments.code.clone(),
         file: arguments.file.clone(),
         since_micros: since.map(Timestamp::as_micros),

@@ -26,6 +26,7 @@ use crate::policy::feed::Feed;
 use crate::seal::Lane;
 use crate::telemetry::Event;
 use crate::terms::clock::Timestamp;
+use crate::terms::ids::PartnerId;
 use crate::terms::ids::SubmissionId;
 use crate::terms::verdict::Verdict;
 
@@ -147,14 +148,34 @@ impl Intake {
             }
         }
         for kept in self.0.ledger.rejects_kept(before).await? {
-            self.0.ledger.purge_rejects(kept.id).await?;
-            self.0.quota.give_back(&kept.partner, kept.bytes);
-            let (spool, id) = (self.0.spool.clone(), kept.id);
+            let (id, partner) = (kept.id, &kept.partner);
+            self.purge_rejects(id, partner, "system", "their time is over")
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Destroys the rows left out of an accepted file; how many bytes, where any were kept.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn purge_rejects(
+        &self,
+        id: SubmissionId,
+        partner: &PartnerId,
+        actor: &str,
+        why: &str,
+    ) -> Result<Option<u64>, LedgerFault> {
+        let ledger = &self.0.ledger;
+        let purged = ledger.purge_rejects(id, actor.to_owned(), why).await?;
+        if let Some(bytes) = purged {
+            self.0.quota.give_back(partner, bytes);
+            let spool = self.0.spool.clone();
             if let Ok(Err(fault)) = blocking(move || spool.remove(id, Lane::Rejects)).await {
                 tracing::warn!(event = Event::SpoolLeftover.as_str(), submission = %id, %fault);
             }
         }
-        Ok(())
+        Ok(purged)
     }
 
     /// A piece of what was left out of an accepted file, from `offset` on, opened; `None`: nothing of it

@@ -106,35 +106,43 @@ impl Ledger {
         .await
     }
 
-    /// Destroys what was left out of a submission: key and bytes. Nothing happens where nothing is kept.
+    /// Destroys what was left out of a submission, key and bytes; how many, where any were kept. `why` is
+    /// for the audit.
     ///
     /// # Errors
     /// [`LedgerFault`].
-    pub async fn purge_rejects(&self, id: SubmissionId) -> Result<(), LedgerFault> {
+    pub async fn purge_rejects(
+        &self,
+        id: SubmissionId,
+        actor: String,
+        why: &str,
+    ) -> Result<Option<u64>, LedgerFault> {
+        let detail = format!("the rows left out of it are destroyed: {}", bare(why));
         self.change(move |change| {
-            let sql = "SELECT r.submission, r.slot, r.inline FROM rejects AS r
+            let sql = "SELECT r.submission, r.slot, r.inline, r.bytes AS bytes FROM rejects AS r
                  JOIN submissions AS s ON s.seq = r.submission WHERE s.id = ?1";
             let found = change
                 .connection()
                 .prepare_cached(sql)?
                 .query_map([id.to_string()], |row| {
-                    Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?))
+                    let bytes = unsigned(row, "bytes")?;
+                    Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?, bytes))
                 })?
                 .next()
                 .transpose()?;
-            let Some((seq, slot, inline)) = found else {
-                return Ok(());
+            let Some((seq, slot, inline, bytes)) = found else {
+                return Ok(None);
             };
             change.destroy_key(slot)?;
             change.destroy_bytes(inline)?;
             change.execute("DELETE FROM rejects WHERE submission = ?1", [seq])?;
             change.audit(&Act {
-                actor: "system".to_owned(),
+                actor,
                 action: "submission.purge".to_owned(),
                 subject: id.short(),
-                detail: "the rows left out of it are destroyed: their time is over".to_owned(),
+                detail,
             })?;
-            Ok(())
+            Ok(Some(bytes))
         })
         .await
     }
@@ -211,8 +219,9 @@ mod tests {
         );
         let spooled = ledger.spooled().await.unwrap();
         assert_eq!(spooled.iter().map(|(_, bytes)| bytes).sum::<u64>(), 246);
-        for _ in 0..2 {
-            ledger.purge_rejects(id(1)).await.unwrap();
+        for purged in [Some(123), None] {
+            let done = ledger.purge_rejects(id(1), "ann".to_owned(), "over");
+            assert_eq!(done.await.unwrap(), purged);
         }
         assert_eq!(ledger.rejects(id(1)).await.unwrap(), None);
         assert_eq!(ledger.rejects_kept(all).await.unwrap().len(), 1);

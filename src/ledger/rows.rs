@@ -82,6 +82,9 @@ impl Ledger {
                 conditions.push(format!("AND {condition} ?{}", values.len()));
             }
         }
+        if filter.left_out {
+            conditions.push("AND s.seq IN (SELECT submission FROM rejects)".to_owned());
+        }
         if let Some(last) = filter.after {
             values.push(last.to_string().into());
             conditions.push(format!(
@@ -1086,6 +1089,7 @@ mod tests {
             partner: Some(acme()),
             feed: Some(orders()),
             state: Some(State::Accepted),
+            left_out: false,
             since: Some(at(2)),
             after: None,
             limit: 2,

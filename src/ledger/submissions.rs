@@ -377,6 +377,8 @@ pub struct Filter {
     pub feed: Option<FeedId>,
     /// In this state.
     pub state: Option<State>,
+    /// Of which rows left out are kept.
+    pub left_out: bool,
     /// Opened at or after.
     pub since: Option<Timestamp>,
     /// Listed behind this one: the next page.

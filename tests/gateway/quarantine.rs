@@ -64,6 +64,11 @@ pub(crate) const TESTS: &[Test] = &[
         at_once,
     ),
     (
+        "rows left out are listed and purged, and give their room back",
+        Needs::OpenSsh,
+        purged,
+    ),
+    (
         "rows left out have to find room, and leave none behind",
         Needs::OpenSsh,
         no_room,
@@ -780,6 +785,61 @@ fn at_once() -> Verdict {
         Ok(items.iter().all(|item| item["state"] == "delivered"))
     })?;
     assert_eq!(gateway.objects()?.len(), 4);
+    Ok(())
+}
+
+fn purged() -> Verdict {
+    let gateway = Gateway::start_with(|home| {
+        under(home, "[[feed]]", "on_finding = \"split\"")?;
+        under(home, "[access]", "quota = \"400 kB\"")
+    })?;
+    let put = |name: &str, text: String| -> Result<_, crate::harness::Failed> {
+        let file = gateway.local(name, text)?;
+        gateway.sftp(&format!("put {} inbox/\n", file.display()))
+    };
+    let bad = orders(2000).replacen(",DE,", ",UK,", 1500);
+    put("orders_20261120.csv", bad.clone())?
+        .expect_code(0)?
+        .expect_stderr("1500 left out")?;
+    // What is left of the quota is less than both its bytes and its rows left out.
+    let other = bad.replace(",UK,", ",FR,");
+    put("orders_20261121.csv", other.clone())?
+        .expect_code(1)?
+        .expect_stderr("TRY LATER")?;
+    let list = gateway.cli(&["quarantine", "list", "--left-out"])?;
+    assert_eq!(list.stdout.lines().count(), 2, "{list:?}");
+    let items = gateway.json(&["quarantine", "list", "--left-out"])?;
+    let short = items["items"][0]["short"].as_str().ok_or("no id")?;
+    gateway
+        .cli(&["quarantine", "purge", short, "--yes"])?
+        .expect_code(2)?
+        .expect_stderr("needs a reason")?;
+    let purge = [
+        "quarantine",
+        "purge",
+        short,
+        "--reason",
+        "sent again",
+        "--yes",
+    ];
+    gateway
+        .cli(&[&purge[..], &["--dry-run"]].concat())?
+        .expect_code(0)?
+        .expect_stdout("would destroy them")?;
+    gateway
+        .cli(&purge)?
+        .expect_code(0)?
+        .expect_stdout("rows left out are destroyed")?;
+    gateway
+        .cli(&purge)?
+        .expect_code(3)?
+        .expect_stderr("nothing is kept of rows left out")?;
+    put("orders_20261121.csv", other)?
+        .expect_code(0)?
+        .expect_stderr("1500 left out")?;
+    gateway
+        .cli(&["audit", "tail"])?
+        .expect_stdout("the rows left out of it are destroyed: sent again")?;
     Ok(())
 }
 
