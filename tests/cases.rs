@@ -243,6 +243,7 @@ fn is_of_inspection(code: Code) -> bool {
         | Code::FormulaInjection
         | Code::SensitiveUndeclared
         | Code::MixedNewlines
+        | Code::SchemaDrift
         | Code::SuspectMojibake => true,
         // None of the token kinds of this build can fail on a value.
         Code::TokenError
@@ -283,6 +284,7 @@ fn is_fatal(code: Code) -> bool {
         | Code::FormulaInjection
         | Code::SensitiveUndeclared
         | Code::MixedNewlines
+        | Code::SchemaDrift
         | Code::SuspectMojibake
         | Code::DuplicateFile
         | Code::Incomplete

@@ -18,6 +18,7 @@ use crate::authority::Authority;
 use crate::authority::signing::{AUDIT_NAMESPACE, ReceiptKey};
 use crate::intake::Intake;
 use crate::ledger::audit::AuditRecord;
+use crate::ledger::drifts::DriftSeen;
 use crate::ledger::submissions::{Filter, Row, State};
 use crate::ledger::{Ledger, LedgerFault};
 use crate::telemetry::Metrics;
@@ -99,6 +100,12 @@ pub enum Request {
     PartnerFacts {
         /// The partners asked about.
         partners: Vec<String>,
+    },
+    /// How the columns of files have differed from their contracts.
+    #[serde(rename = "policy.drift")]
+    PolicyDrift {
+        /// One partner's.
+        partner: Option<String>,
     },
     /// The rows left out of an accepted file, in pieces.
     #[serde(rename = "quarantine.get")]
@@ -295,6 +302,33 @@ pub struct SubmissionList {
     pub next: Option<String>,
 }
 
+/// A difference between the columns of a feed's files and its contract's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftView {
+    /// Whose.
+    pub partner: String,
+    /// Of which feed.
+    pub feed: String,
+    /// `added`, `removed`, `renamed`, `reordered` or `type_changed`.
+    pub kind: String,
+    /// The contract's column; the file's label where it was added.
+    pub column: String,
+    /// Of a renamed one: its label now.
+    pub now: Option<String>,
+    /// And how alike the two are, in percent.
+    pub alike: Option<u8>,
+    /// Files that had it.
+    pub files: u64,
+    /// When it was seen first.
+    pub first_at: String,
+    /// And last.
+    pub last_at: String,
+    /// The submission it was seen in last.
+    pub last: String,
+    /// The policy on disk does not agree to it; whoever has that at hand says so.
+    pub open: bool,
+}
+
 /// One record of the audit chain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditView {
@@ -467,6 +501,9 @@ impl Admin {
             Request::PartnerFacts { partners } => {
                 value(partner_facts(&self.ledger, &partners, now).await?)
             }
+            Request::PolicyDrift { partner } => {
+                value(policy_drift(&self.ledger, partner.as_deref()).await?)
+            }
             Request::QuarantineGet(query) => {
                 value(quarantine::get(&self.ledger, &self.intake, caller, &query).await?)
             }
@@ -580,6 +617,35 @@ pub async fn submission_list(
     let next = items.last().filter(|_| has_more);
     let next = next.map(|row| row.submission.clone());
     Ok(SubmissionList { items, next })
+}
+
+/// How the columns of files have differed from their contracts, by feed, the last first.
+///
+/// # Errors
+/// [`AdminFault`]: no partner's name, or the ledger's.
+pub async fn policy_drift(
+    ledger: &Ledger,
+    partner: Option<&str>,
+) -> Result<Vec<DriftView>, AdminFault> {
+    let partner = parsed(partner, PartnerId::parse)?;
+    let seen = ledger.drifts(partner).await?;
+    let view = |one: DriftSeen| {
+        let (now, alike) = one.drift.now.unzip();
+        DriftView {
+            partner: one.partner.to_string(),
+            feed: one.feed.to_string(),
+            kind: one.drift.kind.to_string(),
+            column: one.drift.column,
+            now,
+            alike,
+            files: one.files,
+            first_at: one.first_at.to_rfc3339(),
+            last_at: one.last_at.to_rfc3339(),
+            last: one.last.to_string(),
+            open: false,
+        }
+    };
+    Ok(seen.into_iter().map(view).collect())
 }
 
 /// One submission, by its id or any unique end of it.

@@ -217,6 +217,7 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
         | Request::AuditVerify {}
         | Request::KeyList {}
         | Request::PartnerFacts { .. }
+        | Request::PolicyDrift { .. }
         | Request::QuarantineGet(_)
         | Request::QuarantineShow { .. }
         | Request::Status {}

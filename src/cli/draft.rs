@@ -129,7 +129,7 @@ pub fn run(context: &mut Context, arguments: &New) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
-fn names(text: &str) -> Result<(PartnerId, FeedId), Failure> {
+pub(super) fn names(text: &str) -> Result<(PartnerId, FeedId), Failure> {
     let bad = || {
         Failure::usage("policy.bad-feed", format!("{text:?} is not PARTNER/FEED"))
             .hint("as in acme/orders; 1 to 64 of a-z 0-9 - _ each")

@@ -9,6 +9,7 @@ pub mod console;
 pub mod context;
 pub mod demo;
 pub mod draft;
+pub mod drift;
 pub mod exit;
 pub mod explain;
 pub mod file;

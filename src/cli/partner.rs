@@ -113,9 +113,17 @@ pub fn policy_file(path: PathBuf) -> Result<PolicyFile, Failure> {
         path: path.display().to_string(),
         content: Ok(bytes),
     };
-    let lists = lists_in(path.parent().unwrap_or(Path::new("")))?;
+    let lists = lists_beside(&path)?;
     let compiled = policy_text(&file).and_then(|text| policy::compile(&file.path, text, &lists));
     Ok(PolicyFile { path, compiled })
+}
+
+/// The lists beside a policy file.
+///
+/// # Errors
+/// They cannot be read.
+pub fn lists_beside(path: &Path) -> Result<Lists, Failure> {
+    lists_in(path.parent().unwrap_or(Path::new("")))
 }
 
 /// The lists beside the policies of a folder.

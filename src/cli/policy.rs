@@ -1,4 +1,4 @@
-//! `policy check|new|test`: policies as files, checked whole and tested against their own samples.
+//! `policy check|drift|new|test`: policies as files, checked whole and tested against their own samples.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::console::{Paint, counted};
 use crate::cli::context::{Context, mistakes, read_text};
 use crate::cli::draft;
+use crate::cli::drift;
 use crate::cli::exit::{Alphabet, Exit, Failure};
 use crate::cli::file::inspect;
 use crate::cli::partner::{PolicyFile, policy_file, policy_files, policy_of};
@@ -26,6 +27,8 @@ use crate::terms::ids::PartnerId;
 pub enum Command {
     /// Look for mistakes, all of them at once; exit 2 when there is one
     Check(Check),
+    /// What has changed in partners' files; `approve` adopts it
+    Drift(drift::Drifts),
     /// Draft a feed from samples of its files
     New(draft::New),
     /// Run the [[feed.test]] samples; exit 1 when one goes otherwise
@@ -75,6 +78,7 @@ struct Outcome {
 pub fn run(context: &mut Context, command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::Check(arguments) => check(context, arguments),
+        Command::Drift(arguments) => drift::run(context, arguments),
         Command::New(arguments) => draft::run(context, arguments),
         Command::Test(arguments) => test(context, arguments),
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::policy::contract::{OnFinding, Tolerance};
 use crate::terms::codes::Code;
+use crate::terms::drift::{Drift, DriftKind};
 use crate::terms::limits;
 use crate::terms::verdict::Verdict;
 
@@ -23,6 +24,8 @@ pub struct Report {
     pub controls: Vec<Control>,
     /// Values tokenized, by column name (dropped columns count their values too).
     pub tokens: BTreeMap<String, u64>,
+    /// How the file's columns differ from the contract's.
+    pub drift: Vec<Drift>,
     /// Bytes after decompression.
     pub bytes_inspected: u64,
     /// What it comes to; inspection sets it at its end.
@@ -159,6 +162,27 @@ impl Report {
         if self.verdict != Verdict::Accepted {
             self.rejects.clear();
         }
+        self.note_retyped();
+    }
+
+    /// Columns of which nine values in ten are of another type.
+    fn note_retyped(&mut self) {
+        if self.rows < limits::RETYPED_ROWS_MIN {
+            return;
+        }
+        let most = self.rows / 10 * 9;
+        let retyped = self.findings.iter().filter_map(|finding| {
+            let is_one = finding.code == Code::TypeError && finding.count >= most;
+            let column = finding.column.clone().filter(|_| is_one)?;
+            Some(Drift {
+                kind: DriftKind::Retyped,
+                column,
+                now: None,
+            })
+        });
+        let room = limits::DRIFTS_PER_FILE_MAX.saturating_sub(self.drift.len());
+        let retyped: Vec<Drift> = retyped.take(room).collect();
+        self.drift.extend(retyped);
     }
 
     /// Rows with a fault, of a file that is forwarded without them.

@@ -13,6 +13,8 @@ use crate::policy::contract::{
     ExtraColumns, FieldsMatch, Formulas, HeaderMatch, MissingColumns, Schema,
 };
 use crate::terms::codes::Code;
+use crate::terms::drift::{Drift, DriftKind};
+use crate::terms::limits;
 
 /// Where the cells of a row go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +76,104 @@ pub(crate) fn match_labels(
     }
     Header::new(schema, labels, place).judge()
 }
+
+/// How the labels differ from the contract's columns, whatever it says about that. Nothing where so few are
+/// known that they may be no labels at all.
+pub(crate) fn drift(schema: &Schema, labels: &[String]) -> Vec<Drift> {
+    let header = Header::new(schema, labels, "");
+    let known: Vec<usize> = header.columns.iter().copied().flatten().collect();
+    let fewer = schema.columns.len().min(labels.len());
+    if known.is_empty() || known.len() * 2 < fewer || header.sight == Sight::Shape {
+        return Vec::new();
+    }
+    let mut found = Vec::new();
+    let mut added: Vec<(usize, &String)> = labels
+        .iter()
+        .enumerate()
+        .filter(|(at, label)| header.columns.get(*at) == Some(&None) && !label.trim().is_empty())
+        .collect();
+    for (index, column) in schema.columns.iter().enumerate() {
+        if known.contains(&index) {
+            continue;
+        }
+        let alike = added.iter().enumerate().map(|(place, (at, label))| {
+            let same_place = u8::from(*at == index);
+            (alike(&column.name, label), same_place, place)
+        });
+        // Of two that are as much like it, the one in its place.
+        let best = alike
+            .max()
+            .filter(|(percent, _, _)| *percent >= RENAMED_PERCENT);
+        found.push(match best {
+            Some((percent, _, place)) => {
+                let (_, label) = added.remove(place);
+                Drift {
+                    kind: DriftKind::Renamed,
+                    column: column.name.clone(),
+                    now: Some((cut(label), percent)),
+                }
+            }
+            None => Drift {
+                kind: DriftKind::Removed,
+                column: column.name.clone(),
+                now: None,
+            },
+        });
+    }
+    found.extend(added.iter().map(|(_, label)| Drift {
+        kind: DriftKind::Added,
+        column: cut(label),
+        now: None,
+    }));
+    let moved = known.windows(2).find_map(|pair| match pair {
+        [one, next] if next < one => schema.columns.get(*next),
+        _ => None,
+    });
+    found.extend(moved.map(|column| Drift {
+        kind: DriftKind::Reordered,
+        column: column.name.clone(),
+        now: None,
+    }));
+    found.truncate(limits::DRIFTS_PER_FILE_MAX);
+    found
+}
+
+/// How alike two names must be, in percent, for one to have become the other.
+const RENAMED_PERCENT: u8 = 60;
+
+/// How alike two names are, in percent of the longer one's characters; case and what stands between words
+/// do not count.
+fn alike(one: &str, other: &str) -> u8 {
+    let plain = |text: &str| -> Vec<char> {
+        let parts = text.chars().filter(|c| c.is_alphanumeric());
+        parts
+            .flat_map(char::to_lowercase)
+            .take(limits::LABEL_CHARS_MAX)
+            .collect()
+    };
+    let (one, other) = (plain(one), plain(other));
+    let longer = one.len().max(other.len());
+    if longer == 0 {
+        return 0;
+    }
+    let same = longer.saturating_sub(distance(&one, &other, longer));
+    u8::try_from(same * 100 / longer).unwrap_or(0)
+}
+
+/// A label as it is remembered: of one that may be a value, only its shape.
+fn cut(label: &str) -> String {
+    let digits = label.chars().filter(char::is_ascii_digit).count();
+    let sight = if label.contains('@') || digits > LABEL_DIGITS_MAX {
+        Sight::Shape
+    } else {
+        Sight::Open
+    };
+    let shown = show::value(label, sight);
+    shown.chars().take(limits::LABEL_CHARS_MAX).collect()
+}
+
+/// Digits of a label: telephone numbers, accounts and most ids have more.
+const LABEL_DIGITS_MAX: usize = 5;
 
 /// A header of one label that another delimiter splits into labels of the contract.
 fn other_delimiter(
@@ -367,7 +467,7 @@ impl<'h> Header<'h> {
         let unknown = self.labels.iter().zip(&self.columns);
         unknown
             .filter(|(_, column)| column.is_none())
-            .map(|(label, _)| (distance(&plain(label), &name), label))
+            .map(|(label, _)| (distance(&plain(label), &name, 3), label))
             // Two steps of six characters: `id` is not near `ab`.
             .filter(|(steps, _)| *steps <= 2 && *steps * 3 <= name.len())
             .min_by_key(|(steps, _)| *steps)
@@ -426,11 +526,10 @@ impl<'h> Header<'h> {
     }
 }
 
-/// Characters to add, remove or change to make `a` from `b` (Levenshtein), 3 or more being 3.
-fn distance(a: &[char], b: &[char]) -> usize {
-    const FAR: usize = 3;
-    if a.len().abs_diff(b.len()) >= FAR {
-        return FAR;
+/// Characters to add, remove or change to make `a` from `b` (Levenshtein), `far` or more being `far`.
+fn distance(a: &[char], b: &[char], far: usize) -> usize {
+    if a.len().abs_diff(b.len()) >= far {
+        return far;
     }
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in (1..).zip(a) {
@@ -439,7 +538,7 @@ fn distance(a: &[char], b: &[char]) -> usize {
         for (to, pair) in b.iter().zip(row.windows(2)) {
             let (above_left, above) = match pair {
                 [above_left, above] => (*above_left, *above),
-                _ => (FAR, FAR),
+                _ => (far, far),
             };
             left = (above_left + usize::from(from != to))
                 .min(above + 1)
@@ -447,12 +546,12 @@ fn distance(a: &[char], b: &[char]) -> usize {
             nearest = nearest.min(left);
             next.push(left);
         }
-        if nearest >= FAR {
-            return FAR;
+        if nearest >= far {
+            return far;
         }
         row = next;
     }
-    row.last().copied().unwrap_or(FAR).min(FAR)
+    row.last().copied().unwrap_or(far).min(far)
 }
 
 #[cfg(test)]
@@ -703,10 +802,10 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_counted_to_three() {
+    fn distances_are_counted_up_to_what_is_far() {
         let d = |a: &str, b: &str| {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();
-            distance(&chars(a), &chars(b))
+            distance(&chars(a), &chars(b), 3)
         };
         assert_eq!(d("amount", "amount"), 0);
         assert_eq!(d("ammount", "amount"), 1);
@@ -714,5 +813,63 @@ mod tests {
         assert_eq!(d("", "ab"), 2);
         assert_eq!(d("total", "amount"), 3);
         assert_eq!(d("abcdef", "ghijkl"), 3);
+        let (one, other): (Vec<char>, Vec<char>) =
+            ("kitten".chars().collect(), "sitting".chars().collect());
+        assert_eq!(distance(&one, &other, 7), 3);
+        assert_eq!(distance(&one, &other, 2), 2);
+    }
+
+    #[test]
+    fn what_has_become_of_columns_is_told() {
+        let labels = |text: &str| -> Vec<String> { text.split(',').map(str::to_owned).collect() };
+        let told = |schema: &Schema, text: &str| -> Vec<String> {
+            let drift = drift(schema, &labels(text));
+            let one = |one: &Drift| match &one.now {
+                Some((now, _)) => format!("{} {} {now}", one.kind, one.column),
+                None => format!("{} {}", one.kind, one.column),
+            };
+            drift.iter().map(one).collect()
+        };
+        let with = |names: &str| Schema {
+            columns: labels(names)
+                .iter()
+                .map(|name| Column {
+                    name: name.clone(),
+                    ..Column::free(Kind::Text(TextFormat::Any))
+                })
+                .collect(),
+            ..schema()
+        };
+        let orders = with("order_id,country,amount,note");
+        assert_eq!(told(&orders, "order_id,country,amount,note"), [""; 0]);
+        for (text, expect) in [
+            ("order_id,country,amount,note,tier", &["added tier"][..]),
+            ("order_id,country,amount", &["removed note"]),
+            ("OrderID,country,amount,note", &["renamed order_id OrderID"]),
+            ("country,order_id,amount,note", &["reordered order_id"]),
+            (
+                "order_id,land,amount,note",
+                &["removed country", "added land"],
+            ),
+            (
+                "order_id,country,note,4111111111111111,a@b.example",
+                &[
+                    "removed amount",
+                    "added 9999999999999999",
+                    "added a@a.aaaaaaa",
+                ],
+            ),
+            // A row where labels should be.
+            ("1,DE,2.50,hello", &[]),
+            (
+                "order_id",
+                &["removed country", "removed amount", "removed note"],
+            ),
+        ] {
+            assert_eq!(told(&orders, text), expect, "{text}");
+        }
+        // Of two that are as much like it, the one in its place.
+        let two = with("id,mail1,x,y");
+        assert_eq!(told(&two, "id,mail2,x,y,mail3")[0], "renamed mail1 mail2");
     }
 }

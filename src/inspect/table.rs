@@ -27,9 +27,11 @@ use crate::inspect::schema;
 use crate::inspect::show;
 use crate::inspect::trailer;
 use crate::policy::contract::{
-    Bom, Dialect, FixedShape, Header, JsonShape, Kind, Newline, OutputFormat, Schema, Trailer,
+    Bom, Dialect, ExtraColumns, FixedShape, Header, JsonShape, Kind, Newline, OutputFormat, Schema,
+    Trailer,
 };
 use crate::terms::codes::Code;
+use crate::terms::drift::{Drift, DriftKind};
 use crate::terms::limits;
 use crate::tokens::Tokenizer;
 
@@ -927,8 +929,17 @@ impl Table {
             detail,
             ..Sample::default()
         };
+        report.drift = schema::drift(&self.schema, labels);
         match schema::match_labels(&self.schema, self.dialect.delimiter, labels, place) {
             Ok((layout, held)) => {
+                if self.schema.extra_columns == ExtraColumns::Drop {
+                    for label in dropped(&report.drift) {
+                        let detail = format!("{} is new, and left out", show::name(&label));
+                        let make = || (None, sample(detail));
+                        let rule = "only columns of the contract";
+                        report.note(Code::SchemaDrift, Some(&label), rule, make);
+                    }
+                }
                 for fault in held {
                     let make = || (fault.hint, sample(fault.detail));
                     report.note(fault.code, fault.column.as_deref(), fault.rule, make);
@@ -950,6 +961,16 @@ impl Table {
             }
         }
     }
+}
+
+/// Labels of columns the contract does not know.
+fn dropped(drift: &[Drift]) -> Vec<String> {
+    let labels = drift.iter().filter_map(|one| match (one.kind, &one.now) {
+        (DriftKind::Added, _) => Some(one.column.clone()),
+        (DriftKind::Renamed, Some((label, _))) => Some(label.clone()),
+        (_, _) => None,
+    });
+    labels.collect()
 }
 
 /// The rule that a column's own type breaks, and what is expected of it.

@@ -389,6 +389,7 @@ impl Intake {
             rows: report.rows,
             errors_total: report.errors_total(),
             rows_left_out: 0,
+            drift: Vec::new(),
             codes: codes_of(&report),
             receipt,
             outcome: Outcome::Rejected,

@@ -35,6 +35,7 @@ use crate::telemetry::{Channel, Event};
 use crate::terms::clock::Timestamp;
 use crate::terms::codes::Code;
 use crate::terms::digest::{Digest, DigestKind, Digests, Hasher, OldDigests};
+use crate::terms::drift::Drift;
 use crate::terms::ids::SubmissionId;
 use crate::terms::verdict::Verdict;
 
@@ -73,6 +74,17 @@ pub(super) struct UploadFault {
     pub(super) rule: &'static str,
     /// More.
     pub(super) sample: Sample,
+}
+
+impl Case {
+    /// What is new in its columns; a test says nothing about what its partner sends, and what a person has
+    /// decided about was counted when it came.
+    fn drift_of(&self, report: &Report) -> Vec<Drift> {
+        if self.area() == Area::Test || self.decision.is_some() {
+            return Vec::new();
+        }
+        report.drift.clone()
+    }
 }
 
 /// What settling a case came to.
@@ -571,6 +583,7 @@ impl Intake {
             rows: report.rows,
             errors_total: report.errors_total(),
             rows_left_out: report.rows_left_out(),
+            drift: case.drift_of(&report),
             codes: codes_of(&report),
             receipt,
             outcome: match report.verdict {
@@ -604,6 +617,9 @@ impl Intake {
             self.0
                 .metrics
                 .submission_settled(partner, feed, report.verdict);
+        }
+        for drift in case.drift_of(report) {
+            self.0.metrics.schema_drifted(partner, feed, drift.kind);
         }
         if case.decision.is_none() {
             let metrics = &self.0.metrics;

@@ -152,6 +152,7 @@ pub(super) fn accepted(n: u32) -> Settlement {
         rows: 6,
         errors_total: 0,
         rows_left_out: 0,
+        drift: Vec::new(),
         codes: vec!["mixed-newlines".to_owned()],
         receipt: ReceiptDocuments {
             base: format!("orders_{n}.csv.{}.receipt", id(n).short()),

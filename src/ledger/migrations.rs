@@ -81,7 +81,7 @@ fn known() -> u32 {
 /// `saly`, so that `file` and we can tell a ledger from another SQLite file. Also in step 1.
 const APPLICATION_ID: i64 = 0x7361_6c79;
 
-const STEPS: [&str; 10] = [
+const STEPS: [&str; 11] = [
     "
 PRAGMA application_id = 0x73616c79;
 
@@ -286,5 +286,22 @@ ALTER TABLE submissions ADD COLUMN instead_of TEXT;
 -- Rows with a fault that are missing in what was forwarded.
 ALTER TABLE submissions ADD COLUMN rows_left_out INTEGER NOT NULL DEFAULT 0;
 UPDATE submissions SET rows_left_out = errors_total WHERE store IS NOT NULL;
+",
+    "
+-- How the columns of a feed's files have differed from its contract.
+CREATE TABLE drifts (
+    partner  TEXT NOT NULL,
+    feed     TEXT NOT NULL,
+    kind     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    -- Of a renamed one, and how alike the two are in percent.
+    now      TEXT NOT NULL,
+    alike    INTEGER NOT NULL,
+    files    INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL,
+    last     TEXT NOT NULL,
+    PRIMARY KEY (partner, feed, kind, name, now)
+) STRICT, WITHOUT ROWID;
 ",
 ];

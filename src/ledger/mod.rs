@@ -5,6 +5,7 @@
 //! says survives a power cut (<https://www.sqlite.org/pragma.html#pragma_synchronous>).
 
 pub mod audit;
+pub mod drifts;
 #[cfg(test)]
 mod fixture;
 pub mod keys;

@@ -18,10 +18,11 @@ use crate::ledger::audit::{Act, signed};
 use crate::ledger::rejects::{self, Rejects};
 use crate::ledger::rows::Stored;
 use crate::ledger::writer::{Change, execute_cached};
-use crate::ledger::{Ledger, LedgerFault, Trouble, slots};
+use crate::ledger::{Ledger, LedgerFault, Trouble, drifts, slots};
 use crate::seal::Lane;
 use crate::terms::clock::Timestamp;
 use crate::terms::digest::{Digest, OldDigests};
+use crate::terms::drift::Drift;
 use crate::terms::ids::{FeedId, PartnerId, SubmissionId};
 use crate::terms::path::quoted;
 
@@ -183,6 +184,8 @@ pub struct Settlement {
     pub errors_total: u64,
     /// Rows with a fault that are missing in what is forwarded.
     pub rows_left_out: u64,
+    /// How its columns differ from the contract's.
+    pub drift: Vec<Drift>,
     /// Codes found, sorted, each once.
     pub codes: Vec<String>,
     /// The four receipt documents.
@@ -914,6 +917,7 @@ fn settle(
             ":instead_of": settlement.instead_of.map(|id| id.to_string()),
         },
     )?;
+    drifts::note(change, beginning, settlement.decided_at, &settlement.drift)?;
     // The receipt of a held file says so until the decision.
     change.execute(
         "INSERT OR REPLACE INTO receipts (submission, text, json, text_sig, json_sig, errors,

@@ -3,6 +3,7 @@
 //! [`compile()`] reads one partner's TOML. It gives a [`feed::Policy`] or every
 //! [`mistake::Mistake`] with its place; nothing else in the gateway reads policy text.
 
+mod adopt;
 mod changes;
 mod columns;
 mod compile;
@@ -16,6 +17,7 @@ mod names;
 pub mod rules;
 pub(crate) mod text;
 
+pub use adopt::{NotAdopted, adopt};
 pub use changes::changes;
 pub use compile::{compile, fuzz_policy_text};
 pub use describe::describe;

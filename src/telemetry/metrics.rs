@@ -15,6 +15,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::terms::clock::Timestamp;
+use crate::terms::drift::DriftKind;
 use crate::terms::ids::{FeedId, PartnerId};
 use crate::terms::verdict::Verdict;
 
@@ -124,6 +125,7 @@ struct Series {
     submissions: Family<ByVerdict, Counter>,
     received_bytes: Family<ByPartnerChannel, Counter>,
     rows: Family<ByRowResult, Counter>,
+    drift: Family<ByDrift, Counter>,
     verdict_wait: Family<ByChannel, Histogram, fn() -> Histogram>,
     connections: Family<ByResult, Counter>,
     auth_attempts: Family<ByMethodResult, Counter>,
@@ -152,6 +154,13 @@ struct ByRowResult {
     partner: String,
     feed: String,
     result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByDrift {
+    partner: String,
+    feed: String,
+    kind: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -363,6 +372,16 @@ impl Metrics {
         }
     }
 
+    /// The columns of a settled file differ from its contract's.
+    pub fn schema_drifted(&self, partner: &PartnerId, feed: &FeedId, kind: DriftKind) {
+        let labels = ByDrift {
+            partner: partner.to_string(),
+            feed: feed.to_string(),
+            kind: kind.as_str(),
+        };
+        self.series.drift.get_or_create(&labels).inc();
+    }
+
     /// How long a client waited in CLOSE or RENAME, microseconds.
     pub fn verdict_waited(&self, channel: Channel, micros: i64) {
         let labels = ByChannel {
@@ -478,6 +497,7 @@ impl Series {
             submissions: Family::default(),
             received_bytes: Family::default(),
             rows: Family::default(),
+            drift: Family::default(),
             verdict_wait,
             connections: Family::default(),
             auth_attempts: Family::default(),
@@ -502,6 +522,11 @@ impl Series {
             "sallyport_rows",
             "Rows of settled files",
             series.rows.clone(),
+        );
+        registry.register(
+            "sallyport_schema_drift",
+            "Differences between the columns of settled files and their contracts",
+            series.drift.clone(),
         );
         registry.register(
             "sallyport_verdict_wait_seconds",
@@ -574,6 +599,7 @@ mod tests {
         metrics.submission_settled(&partner, &feed, Verdict::Rejected);
         metrics.bytes_received(&partner, Channel::Sftp, 386);
         metrics.rows_checked(&partner, &feed, 1, 3);
+        metrics.schema_drifted(&partner, &feed, DriftKind::Renamed);
         metrics.verdict_waited(Channel::Sftp, 20_000);
         metrics.connection(ConnectionResult::RefusedLimit);
         metrics.auth_attempt(AuthMethod::PublicKey, AuthResult::Denied);
@@ -588,6 +614,7 @@ mod tests {
             "sallyport_submissions_total{partner=\"acme\",feed=\"orders\",verdict=\"rejected\"} 1\n",
             "sallyport_received_bytes_total{partner=\"acme\",channel=\"sftp\"} 386\n",
             "sallyport_rows_total{partner=\"acme\",feed=\"orders\",result=\"ok\"} 1\n",
+            "sallyport_schema_drift_total{partner=\"acme\",feed=\"orders\",kind=\"renamed\"} 1\n",
             "sallyport_rows_total{partner=\"acme\",feed=\"orders\",result=\"bad\"} 3\n",
             "sallyport_verdict_wait_seconds_bucket{le=\"0.01\",channel=\"sftp\"} 0\n",
             "sallyport_verdict_wait_seconds_bucket{le=\"0.025\",channel=\"sftp\"} 1\n",

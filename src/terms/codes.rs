@@ -73,13 +73,15 @@ pub enum Code {
     MixedNewlines,
     /// Warning: text that was read in the wrong encoding and written again.
     SuspectMojibake,
+    /// The file has a column that was not agreed, and that is left out.
+    SchemaDrift,
 }
 
 // === impl Code ===
 
 impl Code {
     /// Every code, in the order of the catalogue.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::FormatError,
         Self::EncodingError,
         Self::CompressionError,
@@ -112,6 +114,7 @@ impl Code {
         Self::SensitiveUndeclared,
         Self::MixedNewlines,
         Self::SuspectMojibake,
+        Self::SchemaDrift,
     ];
 
     /// The slug, as in `missing-cell`.
@@ -150,13 +153,17 @@ impl Code {
             Self::SensitiveUndeclared => "sensitive-undeclared",
             Self::MixedNewlines => "mixed-newlines",
             Self::SuspectMojibake => "suspect-mojibake",
+            Self::SchemaDrift => "schema-drift",
         }
     }
 
     /// Worth saying, but no reason to refuse.
     #[must_use]
     pub fn is_warning(self) -> bool {
-        matches!(self, Self::MixedNewlines | Self::SuspectMojibake)
+        matches!(
+            self,
+            Self::MixedNewlines | Self::SchemaDrift | Self::SuspectMojibake
+        )
     }
 
     /// The long text: what it is, usual causes, an example, what policy can change. Lines end
@@ -456,6 +463,15 @@ sensitive-undeclared - a sensitive value stands in a column not declared so
   Wrong: paid with 4111 1111 1111 1111     Right: paid by card
   Policy: `scan` and `on_match` of the schema or of a column; \"redact\" replaces
     the value by its kind.
+"
+            }
+            Self::SchemaDrift => {
+                "\
+schema-drift - a column that was not agreed is left out (a warning)
+  Usual causes: the system that writes the file has got a new column.
+  Wrong: id,amount,tier     Right: id,amount
+  Policy: `extra_columns` says what one means. `sallyport policy drift` shows
+    what has changed since when; `policy drift approve` adopts it.
 "
             }
             Self::SuspectMojibake => {
@@ -913,6 +929,10 @@ command_codes! {
         "Please report it with a sample that shows it.";
     "policy.exists": "the file to write to exists already",
         "Nothing is replaced. Leave --out away and paste what you need.";
+    "policy.no-drift": "nothing is open about a column",
+        "`sallyport policy drift` lists what has changed, and whether the policy agrees.";
+    "policy.not-adopted": "the policy cannot be made to agree by itself",
+        "Nothing was changed. Name the columns to adopt, or write it by hand.";
     "policy.mistakes": "a policy has mistakes",
         "Every one is shown above the message, with its own code.";
     "random": "the operating system gives no random bytes",

@@ -181,6 +181,14 @@ pub const SAMPLES_IN_TEXT_MAX: usize = 5;
 pub const UNIQUE_BYTES_MAX: usize = 512 * 1024 * 1024;
 /// What one remembered value costs at most, bytes: 20 in a table between 2/3 and 7/8 full.
 pub const UNIQUE_VALUE_BYTES: usize = 32;
+/// Differences between a file's columns and its contract's that are told.
+pub const DRIFTS_PER_FILE_MAX: usize = 64;
+/// The same that are remembered of one feed: no more than a person would look through.
+pub const DRIFTS_PER_FEED_MAX: u32 = 256;
+/// Characters of a label that are remembered.
+pub const LABEL_CHARS_MAX: usize = 128;
+/// Rows from which on a column of another type is told from some wrong values.
+pub const RETYPED_ROWS_MIN: u64 = 10;
 /// Text inspected at once, bytes: small enough for a core's own cache, index included.
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
 /// Rows left out of one file that are kept whatever its size, bytes.

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod codes;
 pub mod columnar;
 pub mod digest;
+pub mod drift;
 pub mod fault;
 pub mod ids;
 pub mod limits;

@@ -19,6 +19,7 @@ mod bounds;
 mod canary;
 mod columnar;
 mod draft;
+mod drift;
 mod harness;
 mod malformed;
 mod model;
@@ -64,6 +65,7 @@ fn main() {
         canary::TESTS,
         columnar::TESTS,
         draft::TESTS,
+        drift::TESTS,
         malformed::TESTS,
         model::TESTS,
         names::TESTS,

@@ -1,0 +1,294 @@
+//! `policy drift [approve]`: how partners' files have come to differ from their contracts.
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::admin::{self, DriftView, Request};
+use crate::cli::console::{Paint, Table, grouped};
+use crate::cli::context::{Context, mistakes, read_text, write_file};
+use crate::cli::draft::names;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::partner::{lists_beside, parse_time, policy_of};
+use crate::policy::contract::{FieldsMatch, HeaderMatch, MissingColumns, Schema};
+use crate::policy::feed::Policy;
+use crate::policy::{self, adopt, changes};
+use crate::terms::drift::{Drift, DriftKind};
+use crate::terms::ids::PartnerId;
+use crate::terms::path::quoted;
+
+/// `policy drift [PARTNER[/FEED]]`
+///
+/// Columns that were added, removed, renamed, moved or are of another type, as the gateway has seen them in
+/// files of production, whatever came of those. Exit 1 when the policy on disk does not agree to one.
+#[derive(Args, Debug, Default)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    before_help = "Examples:\n  sallyport policy drift\n  sallyport policy drift acme/orders\n  sallyport policy drift approve acme/orders tier"
+)]
+pub struct Drifts {
+    /// Only this partner's, or this feed's
+    #[arg(value_name = "PARTNER[/FEED]")]
+    pub which: Option<String>,
+    /// Read the ledger itself, without a gateway
+    #[arg(long)]
+    pub offline: bool,
+    /// What to do about it
+    #[command(subcommand)]
+    pub act: Option<Act>,
+}
+
+/// `policy drift ...`
+#[derive(Debug, Subcommand)]
+pub enum Act {
+    /// Write the next version of a policy, which agrees to what has changed
+    Approve(Approve),
+}
+
+/// `policy drift approve PARTNER/FEED [COLUMN...]`
+///
+/// A new column becomes one of text, sensitive until you say otherwise; a renamed one gets its new label as
+/// an alias; one that is gone may be missing; an order is no longer asked for. The file on disk is changed
+/// and nothing else in it; commit it, and the gateway takes it as any other change.
+#[derive(Args, Debug, Default)]
+#[command(
+    before_help = "Examples:\n  sallyport policy drift approve acme/orders --dry-run\n  sallyport policy drift approve acme/orders tier e-mail"
+)]
+pub struct Approve {
+    /// The feed
+    #[arg(value_name = "PARTNER/FEED")]
+    pub feed: String,
+    /// Only what is about these columns; default: everything that is open
+    #[arg(value_name = "COLUMN")]
+    pub columns: Vec<String>,
+    /// Read the ledger itself, without a gateway
+    #[arg(long)]
+    pub offline: bool,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// [`Failure`].
+pub fn run(context: &mut Context, arguments: &Drifts) -> Result<Exit, Failure> {
+    match &arguments.act {
+        Some(Act::Approve(arguments)) => approve(context, arguments),
+        None => list(context, arguments),
+    }
+}
+
+fn list(context: &mut Context, arguments: &Drifts) -> Result<Exit, Failure> {
+    let (partner, feed) = match arguments.which.as_deref().map(|text| text.split_once('/')) {
+        None => (None, None),
+        Some(None) => (arguments.which.clone(), None),
+        Some(Some((partner, feed))) => (Some(partner.to_owned()), Some(feed.to_owned())),
+    };
+    let mut seen = ask(context, arguments.offline, partner)?;
+    seen.retain(|one| feed.as_ref().is_none_or(|feed| one.feed == *feed));
+    for one in &mut seen {
+        let policy = PartnerId::parse(&one.partner)
+            .ok()
+            .and_then(|partner| policy_of(&context.config().ok()?.config, &partner).ok());
+        one.open = policy.is_some_and(|(_, policy)| is_open(&policy, one));
+    }
+    let is_clean = seen.iter().all(|one| !one.open);
+    let exit = if is_clean { Exit::Done } else { Exit::NotClean };
+    if context.global.json {
+        context.console.json(&seen)?;
+        return Ok(exit);
+    }
+    if seen.is_empty() {
+        context
+            .console
+            .say("all files had the columns of their contracts");
+        return Ok(exit);
+    }
+    let now = context.now();
+    let mut table = Table::new(&[
+        "PARTNER/FEED",
+        "COLUMN",
+        "WHAT",
+        ">FILES",
+        "SINCE",
+        "LAST",
+        "POLICY",
+    ])
+    .narrowing(&["COLUMN", "WHAT", "PARTNER/FEED"], &["SINCE", "FILES"]);
+    for one in &seen {
+        let plain = |text: String| (text, Paint::Plain);
+        let time = |text: &str| parse_time(text).map(|at| context.console.time(at, now));
+        let word = if one.open {
+            ("open".to_owned(), Paint::Yellow)
+        } else {
+            plain("agrees".to_owned())
+        };
+        table.painted_row([
+            plain(format!("{}/{}", one.partner, one.feed)),
+            plain(quoted(&one.column, 60)),
+            plain(what(one)),
+            plain(grouped(one.files)),
+            plain(time(&one.first_at).unwrap_or_default()),
+            plain(time(&one.last_at).unwrap_or_default()),
+            word,
+        ]);
+    }
+    context.console.table(&table)?;
+    if let Some(one) = seen.iter().find(|one| one.open) {
+        context.console.say(&format!(
+            "next: sallyport policy drift approve {}/{} --dry-run",
+            one.partner, one.feed
+        ));
+    }
+    Ok(exit)
+}
+
+fn what(one: &DriftView) -> String {
+    let kind = one.kind.replace('_', " ");
+    match (&one.now, one.alike) {
+        (Some(now), Some(alike)) => {
+            format!("{kind}: {} ({alike} % alike)", quoted(now, 60))
+        }
+        (_, _) => kind,
+    }
+}
+
+fn ask(
+    context: &Context,
+    offline: bool,
+    partner: Option<String>,
+) -> Result<Vec<DriftView>, Failure> {
+    if offline {
+        return context.offline(|ledger, _| async move {
+            admin::policy_drift(&ledger, partner.as_deref()).await
+        });
+    }
+    let answer = context.ask(&Request::PolicyDrift { partner })?;
+    Ok(serde_json::from_value(answer)?)
+}
+
+/// Whether the policy does not agree to a difference.
+fn is_open(policy: &Policy, one: &DriftView) -> bool {
+    let feed = policy
+        .feeds
+        .iter()
+        .find(|feed| feed.id.as_str() == one.feed);
+    let Some(schema) = feed.and_then(|feed| feed.contract.schema.as_ref()) else {
+        return false;
+    };
+    let knows = |label: &str| {
+        schema.columns.iter().any(|column| {
+            let mut names = column.aliases.iter().chain([&column.name]);
+            names.any(|name| is_same(schema, name, label))
+        })
+    };
+    match DriftKind::find(&one.kind) {
+        Some(DriftKind::Added) => !knows(&one.column),
+        Some(DriftKind::Renamed) => knows(&one.column) && !one.now.as_deref().is_some_and(knows),
+        Some(DriftKind::Removed) => {
+            let column = schema
+                .columns
+                .iter()
+                .find(|column| column.name == one.column);
+            column.is_some_and(|column| {
+                column.required || schema.missing_columns != MissingColumns::Null
+            })
+        }
+        Some(DriftKind::Reordered) => schema.fields_match == FieldsMatch::Exact,
+        // The policy cannot tell.
+        Some(DriftKind::Retyped) => knows(&one.column),
+        None => false,
+    }
+}
+
+fn is_same(schema: &Schema, name: &str, label: &str) -> bool {
+    match schema.header_match {
+        HeaderMatch::Exact => name == label,
+        HeaderMatch::Trim => name.trim() == label.trim(),
+        HeaderMatch::Case => name.to_lowercase() == label.to_lowercase(),
+        HeaderMatch::TrimCase => name.trim().to_lowercase() == label.trim().to_lowercase(),
+    }
+}
+
+fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> {
+    let (partner, feed) = names(&arguments.feed)?;
+    let config = context.config()?.config;
+    let (path, old) = policy_of(&config, &partner)?;
+    let mut seen = ask(context, arguments.offline, Some(partner.to_string()))?;
+    seen.retain(|one| one.feed == feed.as_str() && is_open(&old, one));
+    if arguments.columns.is_empty() {
+        // Said by name it is refused; with everything else it is left to a person.
+        seen.retain(|one| DriftKind::find(&one.kind) != Some(DriftKind::Retyped));
+    } else {
+        for column in &arguments.columns {
+            let is_about = |one: &DriftView| is_named(one, column);
+            if !seen.iter().any(is_about) {
+                return Err(Failure::not_found(
+                    "policy.no-drift",
+                    format!("nothing is open about the column {}", quoted(column, 80)),
+                )
+                .hint(format!("sallyport policy drift {partner}/{feed}")));
+            }
+        }
+        seen.retain(|one| arguments.columns.iter().any(|column| is_named(one, column)));
+    }
+    if seen.is_empty() {
+        context.console.say("nothing is open");
+        return Ok(Exit::Done);
+    }
+    let drifts: Vec<Drift> = seen.iter().filter_map(drift_of).collect();
+    let text = read_text(&path)?;
+    let adopted = adopt(&text, &feed, &drifts).map_err(|why| {
+        Failure::conflict("policy.not-adopted", why.to_string())
+            .hint("name the columns to adopt, or write the policy by hand")
+    })?;
+    let name = path.display().to_string();
+    let (new, warnings) =
+        policy::compile(&name, &adopted, &lists_beside(&path)?).map_err(|found| {
+            mistakes(
+                &found,
+                "policy.not-adopted",
+                "what would be written is no valid policy",
+            )
+            .hint("nothing was changed; write the policy by hand")
+        })?;
+    let lines = changes(&old, &new);
+    if context.global.json {
+        let is_dry = context.global.dry_run;
+        context.console.json(&json!({
+            "policy": path, "version": new.version, "changes": lines, "dry_run": is_dry,
+        }))?;
+    } else {
+        context.console.line(&format!(
+            "policy {partner} {} -> {}:",
+            old.version, new.version
+        ))?;
+        for line in &lines {
+            context.console.line(&format!("  {}", quoted(line, 400)))?;
+        }
+        for warning in &warnings {
+            context.console.complain(&warning.render_ascii());
+        }
+    }
+    if context.global.dry_run {
+        return Ok(Exit::Done);
+    }
+    context.confirm(&format!("Write {}?", quoted(&name, 400)))?;
+    write_file(&path, adopted.as_bytes(), 0o644)?;
+    if !context.global.json {
+        context.console.say(
+            "written; look at it, mark what is not sensitive, commit it, and tell the partner",
+        );
+    }
+    Ok(Exit::Done)
+}
+
+fn is_named(one: &DriftView, column: &str) -> bool {
+    one.column == column || one.now.as_deref() == Some(column)
+}
+
+fn drift_of(one: &DriftView) -> Option<Drift> {
+    Some(Drift {
+        kind: DriftKind::find(&one.kind)?,
+        column: one.column.clone(),
+        now: one.now.clone().zip(one.alike),
+    })
+}
