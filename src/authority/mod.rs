@@ -512,7 +512,11 @@ fn outside(policy: &Policy, path: &VirtualPath) -> Refused {
     Refused {
         code: "inbox-only",
         why: format!("{}: {shown} is not a file in the inbox", policy.partner),
-        told: format!("REJECTED inbox-only: put files into {inbox}, not to {shown}"),
+        told: if policy.inbox.contains(path) {
+            format!("REJECTED inbox-only: {shown} is a folder; name the file, as {shown}/NAME")
+        } else {
+            format!("REJECTED inbox-only: put files into {inbox}, not to {shown}")
+        },
     }
 }
 

@@ -281,7 +281,10 @@ async fn converse(
         Entrance::Proxied { proxy, waiting } => {
             let header = tokio::select! {
                 header = proxy::read_header(&mut stream) => header,
-                () = &mut grace => return services.log_failed(proxy, "", "no PROXY header in time"),
+                () = &mut grace => {
+                    services.metrics.limit_reached(Limit::LoginGrace);
+                    return services.log_failed(proxy, "", "no PROXY header in time");
+                }
                 () = stopped(&mut stop) => return,
             };
             let source = match header {

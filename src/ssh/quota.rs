@@ -17,6 +17,8 @@ pub(super) struct OpenFiles {
     handles: AtomicUsize,
     uploads: AtomicUsize,
     downloads: AtomicUsize,
+    /// Bytes of requests that wait.
+    waiting: AtomicUsize,
     pace: Mutex<Option<Instant>>,
 }
 
@@ -28,6 +30,13 @@ pub(super) enum Purpose {
     Reading,
     /// Costs memory of its own until it is closed.
     Uploading,
+}
+
+/// Bytes of a request that waits; free again when dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    files: Arc<OpenFiles>,
+    bytes: usize,
 }
 
 /// One open handle; free again when dropped.
@@ -52,6 +61,20 @@ impl OpenFiles {
             purpose: Purpose::Reading,
         };
         place.turn_into(purpose)
+    }
+
+    /// Room for a request of so many bytes to wait, unless [`limits::SFTP_WAITING_BYTES_MAX`] are taken.
+    pub(super) fn wait(self: &Arc<Self>, bytes: usize) -> Option<Waiting> {
+        let most = limits::SFTP_WAITING_BYTES_MAX;
+        let taken = self
+            .waiting
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
+                taken.checked_add(bytes).filter(|taken| *taken <= most)
+            });
+        taken.ok().map(|_| Waiting {
+            files: Arc::clone(self),
+            bytes,
+        })
     }
 
     /// How long an upload that is opened at `now` has to wait, where `per_sec` a second are allowed,
@@ -109,6 +132,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.give_back();
         self.files.handles.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.files.waiting.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

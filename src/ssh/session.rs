@@ -105,6 +105,8 @@ enum Phase {
 enum Line {
     /// Nothing runs on it yet.
     Quiet(ChannelWriteHalf<Msg>),
+    /// What it was asked to run there is not: it has been told so, and is good for nothing more.
+    Refused(#[expect(dead_code, reason = "open until its client closes it")] ChannelWriteHalf<Msg>),
     Files(
         FileChannel,
         #[expect(dead_code, reason = "counts while it lives")] SessionCount,
@@ -137,7 +139,7 @@ const CHANNELS_EVER_MAX: usize = 100_000;
 
 /// How long a refused command waits for the client to show why.
 const HINT: Duration = Duration::from_secs(1);
-const NO_EXEC: &str = "this command is not available; there is sftp, scp and sha256sum";
+const NO_EXEC: &str = "this command is not available; there is sftp, scp, sha256sum and b3sum";
 
 // === impl Conversation ===
 
@@ -222,9 +224,15 @@ impl Conversation {
         );
     }
 
-    /// Refuses a channel request.
-    fn refuse(&self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
+    /// Refuses a channel request. On a channel whose refusal is still on its way that would be the answer
+    /// to an earlier one: such a channel is closed.
+    fn refuse(&mut self, channel: ChannelId, session: &mut Session) -> Result<(), Error> {
         self.pulse.beat();
+        if let Some(Line::Refused(_)) = self.channels.get(&channel) {
+            self.channels.remove(&channel);
+            self.services.metrics.limit_reached(Limit::Requests);
+            return session.close(channel);
+        }
         session.channel_failure(channel)
     }
 
@@ -545,7 +553,7 @@ impl Handler for Conversation {
                 fed.receive(data);
                 Ok(())
             }
-            Some(Line::Quiet(_) | Line::Sums(_)) | None => Ok(()),
+            Some(Line::Quiet(_) | Line::Refused(_) | Line::Sums(_)) | None => Ok(()),
         }
     }
 
@@ -573,7 +581,7 @@ impl Handler for Conversation {
                 scp.end();
                 Ok(())
             }
-            Some(Line::Quiet(_)) => {
+            Some(Line::Quiet(_) | Line::Refused(_)) => {
                 self.channels.remove(&channel);
                 session.close(channel)
             }
@@ -631,7 +639,7 @@ impl Handler for Conversation {
         };
         let half = match self.channels.remove(&channel) {
             Some(Line::Quiet(half)) => half,
-            Some(busy @ (Line::Files(..) | Line::Scp(..) | Line::Fed(_) | Line::Sums(_))) => {
+            Some(busy) => {
                 self.channels.insert(channel, busy);
                 return self.refuse(channel, session);
             }
@@ -656,13 +664,21 @@ impl Handler for Conversation {
         if exec != Exec::Unknown {
             return self.run(channel, exec, session);
         }
-        let Some(Line::Quiet(half)) = self.channels.get(&channel) else {
-            return self.refuse(channel, session);
+        let half = match self.channels.remove(&channel) {
+            Some(Line::Quiet(half)) => half,
+            Some(busy) => {
+                self.channels.insert(channel, busy);
+                return self.refuse(channel, session);
+            }
+            None => return self.refuse(channel, session),
         };
         let line = stderr_line(NO_EXEC);
-        if half.writable_packet_size().await < line.len() {
+        let has_room = half.writable_packet_size().await >= line.len();
+        if !has_room {
+            self.channels.insert(channel, Line::Quiet(half));
             return self.refuse(channel, session);
         }
+        self.channels.insert(channel, Line::Refused(half));
         self.pulse.beat();
         session.extended_data(channel, 1, line)?;
         // OpenSSH ends at the refusal without printing what came just before it. So the refusal
@@ -813,7 +829,7 @@ impl Line {
             Self::Files(files, _) => files.desk().is_over(),
             Self::Scp(scp, _) => scp.desk().is_over(),
             Self::Sums(Sums(task)) => task.is_finished(),
-            Self::Fed(_) | Self::Quiet(_) => false,
+            Self::Fed(_) | Self::Quiet(_) | Self::Refused(_) => false,
         }
     }
 }

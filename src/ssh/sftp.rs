@@ -28,7 +28,7 @@ use crate::ledger::submissions::Origin;
 use crate::ssh::Services;
 use crate::ssh::lane::{Claim, Lane, Ticket};
 use crate::ssh::outbox::{Outbox, Post, Sender, kick};
-use crate::ssh::quota::{OpenFiles, Place, Purpose};
+use crate::ssh::quota::{OpenFiles, Place, Purpose, Waiting};
 use crate::ssh::readahead::{Found, Window};
 use crate::ssh::session::{Caller, Desk, Pulse};
 use crate::telemetry::Limit;
@@ -185,6 +185,9 @@ enum Job {
         id: u32,
         op: &'static Op,
         work: Work,
+        /// What it counts for while it waits; a CLOSE was paid for by its OPEN.
+        #[expect(dead_code, reason = "counts while it lives")]
+        waiting: Option<Waiting>,
     },
     /// Nobody waits for an answer.
     Unasked(Work),
@@ -842,6 +845,30 @@ impl Work {
     }
 }
 
+impl Work {
+    /// What its paths take.
+    fn path_bytes(&self) -> usize {
+        match self {
+            Self::CheckFile(path, wanted) => path.as_str().len() + wanted.len(),
+            Self::Fetch(path, _)
+            | Self::List(path, _)
+            | Self::MakeFolder(path)
+            | Self::Remove(path)
+            | Self::RemoveFolder(path)
+            | Self::Stat(path)
+            | Self::Touch { path, .. } => path.as_str().len(),
+            Self::Rename { from, to } => from.as_str().len() + to.as_str().len(),
+            // Its permit has the path.
+            Self::Open { .. } => limits::PATH_BYTES_MAX,
+            Self::Close(_)
+            | Self::Condemn(..)
+            | Self::SetSize(_)
+            | Self::Sync(_)
+            | Self::Verdict(_) => 0,
+        }
+    }
+}
+
 // === impl Running ===
 
 impl Running {
@@ -971,8 +998,17 @@ impl Turn<'_> {
     }
 
     fn ask(&mut self, id: u32, op: &'static Op, claim: Claim, work: Work) {
+        let bytes = limits::SFTP_WAITING_REQUEST_BYTES + work.path_bytes();
+        let waiting = self.desk.files.wait(bytes);
+        self.overrun |= waiting.is_none();
         if !self.is_full() {
-            self.state.lane.push(claim, Job::Ask { id, op, work });
+            let job = Job::Ask {
+                id,
+                op,
+                work,
+                waiting,
+            };
+            self.state.lane.push(claim, job);
         }
     }
 
@@ -1100,13 +1136,29 @@ impl Turn<'_> {
                     .handles
                     .insert(number, Open::Condemned(condemned));
                 let work = Work::Verdict(number);
-                self.state.lane.push(claim, Job::Ask { id, op, work });
+                self.state.lane.push(
+                    claim,
+                    Job::Ask {
+                        id,
+                        op,
+                        work,
+                        waiting: None,
+                    },
+                );
             }
             // Even over the bound a CLOSE is taken: it was paid for by its OPEN.
             Some(Open::Upload(upload)) => {
                 let claim = change_of(upload.name.clone());
                 let work = Work::Close(upload);
-                self.state.lane.push(claim, Job::Ask { id, op, work });
+                self.state.lane.push(
+                    claim,
+                    Job::Ask {
+                        id,
+                        op,
+                        work,
+                        waiting: None,
+                    },
+                );
             }
         }
     }
@@ -1676,6 +1728,7 @@ mod tests {
             id: 1,
             op: &crate::wire::sftp::OPS[0],
             work,
+            waiting: None,
         };
         let path = VirtualPath::root;
         for work in [

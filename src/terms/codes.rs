@@ -930,7 +930,7 @@ command_codes! {
     "policy.exists": "the file to write to exists already",
         "Nothing is replaced. Leave --out away and paste what you need.";
     "policy.no-drift": "nothing is open about a column",
-        "`sallyport policy drift` lists what has changed, and whether the policy agrees.";
+        "`sallyport policy drift` lists what has changed, and what is open.";
     "policy.not-adopted": "the policy cannot be made to agree by itself",
         "Nothing was changed. Name the columns to adopt, or write it by hand.";
     "policy.mistakes": "a policy has mistakes",

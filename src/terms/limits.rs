@@ -30,6 +30,11 @@ pub const SFTP_DOWNLOADS_MAX: usize = 32;
 pub const READ_AHEAD_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Requests of one channel waiting for an answer; past it the channel is closed.
 pub const SFTP_PENDING_MAX: usize = 4096;
+/// Bytes of requests of one connection that wait for others, over all its channels; past it the channel is
+/// closed. Two paths of 4 KiB each are the longest.
+pub const SFTP_WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What a request that waits takes beside its paths, bytes.
+pub const SFTP_WAITING_REQUEST_BYTES: usize = 256;
 /// Longest control line of legacy scp, bytes: a path and the words before it.
 pub const SCP_LINE_BYTES_MAX: usize = 8192;
 /// Longest status text, bytes (longer texts are cut by some clients).

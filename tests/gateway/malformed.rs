@@ -62,6 +62,16 @@ pub(crate) const TESTS: &[Test] = &[
         channels,
     ),
     (
+        "20,000 commands on one channel end it, and nothing piles up",
+        Needs::Nothing,
+        commands,
+    ),
+    (
+        "requests that wait for a silent client take a bounded room, whatever their paths",
+        Needs::OpenSsh,
+        waiting,
+    ),
+    (
         "line ends, escapes and turned text in names stay inside one escaped line of the log",
         Needs::Nothing,
         log_lines,
@@ -494,6 +504,63 @@ fn channels() -> Verdict {
     ssh.put(open[63], "20261201")?;
     gateway.wait_state("orders_20261201.csv", "delivered")?;
     bounded(&gateway, before)?;
+    transfer(&gateway, "20261202")
+}
+
+fn commands() -> Verdict {
+    let gateway = gateway_with(&[preauth::METRICS])?;
+    let before = gateway.rss_kib()?;
+    let mut ssh = RawSsh::logged_in(&gateway)?;
+    // Wide enough for everything that might be said.
+    ssh.send(&preauth::open_request_with(0, u32::MAX))?;
+    let opened = ssh.receive()?.ok_or("no channel")?;
+    assert_eq!(opened[0], CHANNEL_OPENED, "{opened:?}");
+    let channel = &opened[5..9];
+    let exec = [&string(b"exec")[..], &[1], &string(b"id")].concat();
+    let request = [&[CHANNEL_REQUEST][..], channel, &exec].concat();
+    for _ in 0..20_000 {
+        ssh.send(&request)?;
+    }
+    // Nobody answers the keepalives.
+    let mut told = 0;
+    loop {
+        match ssh.receive()?.ok_or("the connection ended")?[0] {
+            preauth::CHANNEL_CLOSE => break,
+            _ => told += 1,
+        }
+    }
+    assert!(told <= 3, "{told}");
+    bounded(&gateway, before)?;
+    let again = ssh.open_channel(1)?;
+    ssh.start_sftp(again)?;
+    ssh.put(again, "20261201")?;
+    transfer(&gateway, "20261202")
+}
+
+fn waiting() -> Verdict {
+    let gateway = gateway_with(&[preauth::METRICS])?;
+    let path = string(b"/inbox/orders_20261201.csv");
+    let mut first = RawSftp::open(&gateway, &[])?;
+    let open = [&path[..], &PUT.to_be_bytes(), &[0; 4]];
+    assert_eq!(first.ask(raw::OPEN, &open)?.kind, 102);
+    first.signal(rustix::process::Signal::STOP)?;
+    let before = gateway.rss_kib()?;
+    let mut second = RawSftp::open(&gateway, &[])?;
+    let (_, asked) = second.request(raw::OPEN, &open);
+    second.send(&asked)?;
+    // Each waits for the OPEN before it, and has two paths of nearly 4 KiB.
+    let folders = format!("{}/", "f".repeat(250)).repeat(15);
+    let long = string(format!("/inbox/{folders}orders_20261201.csv").as_bytes());
+    for _ in 0..2_000 {
+        let (_, rename) = second.request(RENAME, &[&long, &long]);
+        if second.send(&rename).is_err() {
+            break;
+        }
+    }
+    let ended = "sallyport_limits_reached_total{limit=\"requests\"} 1\n";
+    preauth::count_is(&gateway, ended)?;
+    bounded(&gateway, before)?;
+    first.signal(rustix::process::Signal::CONT)?;
     transfer(&gateway, "20261202")
 }
 
