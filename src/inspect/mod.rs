@@ -17,6 +17,7 @@ mod encoding;
 mod envelope;
 mod fixed;
 mod formats;
+mod fuzz;
 pub mod infer;
 mod json;
 mod judge;
@@ -42,13 +43,16 @@ mod unpack;
 #[cfg(test)]
 mod tests;
 
+pub use fuzz::fuzz_inspection;
+
 use std::sync::Arc;
 
 use crate::decode::{DecodeFault, Decoded, Flow};
 use crate::inspect::envelope::Envelope;
 use crate::inspect::pack::Packer;
-use crate::inspect::report::{Finding, Refused, Report};
+use crate::inspect::report::{Finding, Refused, Report, Sample};
 use crate::policy::contract::{Contract, OnFinding, Tolerance};
+use crate::terms::codes::Code;
 use crate::terms::verdict::Verdict;
 use crate::tokens::{TokenFault, TokenKeys};
 
@@ -180,6 +184,20 @@ impl Line {
     #[must_use]
     pub fn fatal(&self) -> Option<&Finding> {
         self.report.findings.get(self.fatal?.0)
+    }
+
+    /// The file has taken more than its time: a finding that refuses it, unless one has already.
+    pub fn is_over_time(&mut self, seconds: u64) {
+        if self.fatal.is_some() {
+            return;
+        }
+        let sample = Sample {
+            detail: format!("{seconds} s of processor time are more than so few bytes may take"),
+            ..Sample::default()
+        };
+        let rule = "time to check";
+        let refused = (self.report).refuse(0, Code::LimitExceeded, None, rule, None, sample);
+        self.fatal = Some(refused);
     }
 
     /// Appends the rows left out since the last time, as [`rejects`] writes them; whole, like the output,

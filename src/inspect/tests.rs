@@ -154,6 +154,33 @@ fn what_some_bytes_unpack_to_is_handed_on_piece_by_piece() {
     assert!(most < 8 << 20, "{most}");
 }
 
+#[test]
+fn a_file_over_its_time_is_refused_once_and_keeps_an_earlier_refusal() {
+    let line = |head: &[u8]| {
+        let mut line =
+            Line::for_contract(Arc::new(orders()), &TokenKeys::default(), [7; 16]).unwrap();
+        line.push(head, &mut Vec::new());
+        line.is_over_time(60);
+        line.is_over_time(60);
+        line.push(b"2,DE,1.00,x,y\n", &mut Vec::new());
+        line.finish(&mut Vec::new())
+    };
+    let report = line(format!("{LABELS}1,DE,1.00,x,y\n").as_bytes());
+    let [only] = report.findings.as_slice() else {
+        panic!("{:?}", report.findings)
+    };
+    assert_eq!((only.code, only.count), (Code::LimitExceeded, 1));
+    assert!(only.samples[0].detail.starts_with("60 s of processor time"));
+    assert_eq!(report.verdict, Verdict::Rejected);
+    let report = line(b"nothing,of,this\n");
+    assert!(
+        report
+            .findings
+            .iter()
+            .all(|one| one.code != Code::LimitExceeded)
+    );
+}
+
 // === inspecting ===
 
 #[derive(Debug, PartialEq, Eq)]

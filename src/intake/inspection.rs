@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -62,6 +63,8 @@ pub(super) struct Inspection {
     out: Output,
     /// Rows left out, where some may be.
     rejects: Option<Kept>,
+    /// Processor time that was spent on it.
+    spent: Duration,
     /// Of the output, what is not in its lane yet.
     made: Vec<u8>,
     input: Vec<u8>,
@@ -211,6 +214,7 @@ impl Inspection {
             takes_all: setup.feed.contract.on_finding == OnFinding::Hold,
             out: Output::new(out, Some(Hasher::new(setup.feed.digest))),
             rejects,
+            spent: Duration::ZERO,
             made: Vec::new(),
             input: Vec::new(),
         })
@@ -246,6 +250,7 @@ impl Inspection {
         }
         // What is compressed becomes many times larger: the output never waits for a whole piece.
         let input = std::mem::take(&mut self.input);
+        let begun = processor_time();
         for piece in input.chunks(limits::INSPECT_PIECE_BYTES) {
             let (out, rejects) = (&mut self.out, &mut self.rejects);
             let mut written = Ok(());
@@ -264,6 +269,11 @@ impl Inspection {
         self.position = self
             .position
             .saturating_add(u64::try_from(taken).unwrap_or(0));
+        self.spent += processor_time().saturating_sub(begun);
+        let allowed = time_to_check(self.position);
+        if self.spent > allowed {
+            self.line.is_over_time(allowed.as_secs());
+        }
         Ok(true)
     }
 
@@ -647,6 +657,19 @@ pub(super) fn digest_of(
     Ok(hasher.finish_all())
 }
 
+/// Processor time a file of so many bytes as sent may take.
+fn time_to_check(bytes: u64) -> Duration {
+    let more = bytes / (1024 * 1024) * limits::INSPECT_CPU_SECS_PER_MIB;
+    Duration::from_secs(limits::INSPECT_CPU_SECS.saturating_add(more))
+}
+
+/// Of this thread.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
 /// Writes output, and rows that are left out, where they are wanted.
 fn write_out(
     made: &mut Vec<u8>,
@@ -661,5 +684,20 @@ fn write_out(
             rows.clear();
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_check_grows_with_what_was_sent() {
+        let secs = |bytes| time_to_check(bytes).as_secs();
+        assert_eq!(secs(0), 60);
+        assert_eq!(secs(1024 * 1024), 70);
+        assert_eq!(secs(1 << 40), 60 + 10 * 1024 * 1024);
+        let begun = processor_time();
+        while processor_time() == begun {}
     }
 }

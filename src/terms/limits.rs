@@ -196,6 +196,11 @@ pub const LABEL_CHARS_MAX: usize = 128;
 pub const RETYPED_ROWS_MIN: u64 = 10;
 /// Text inspected at once, bytes: small enough for a core's own cache, index included.
 pub const INSPECT_PIECE_BYTES: usize = 128 * 1024;
+/// Processor time to check one file, seconds: what nobody should need for so little.
+pub const INSPECT_CPU_SECS: u64 = 60;
+/// More of it for each MiB of the file as sent, seconds: at the usual ratio that is 20 MB of text a second,
+/// a tenth of what a core does.
+pub const INSPECT_CPU_SECS_PER_MIB: u64 = 10;
 /// Rows left out of one file that are kept whatever its size, bytes.
 pub const REJECTS_BYTES_FREE: u64 = 64 * 1024 * 1024;
 /// Past that, bytes of them for each byte of the file as sent: a short row makes some forty times as much
