@@ -37,6 +37,7 @@ store = "lake"
 key = "acme/orders/{{submission}}.{ending}"
 max_size = "50 GB"
 format = {{ type = "{kind}" }}
+output = {{ format = "{output}" }}
 
 [feed.schema]
 columns = [
@@ -56,12 +57,13 @@ columns = [
 """
 
 
-def policy(folder, kind, tokens=False, unique=True):
+def policy(folder, kind, tokens=False, unique=True, output="same"):
     ending = "ndjson" if kind == "ndjson" else "csv"
     token = {name: f', token = {{ kind = "cmac", domain = "{name}" }}' if tokens else ""
              for name in ("email", "card", "iban")}
-    text = POLICY.format(ending=ending, kind=kind, unique="unique = true, " if unique else "", **token)
-    home = folder / f"{kind}-{tokens}-{unique}"
+    text = POLICY.format(ending=ending, kind=kind, output=output, unique="unique = true, " if unique else "",
+                         **token)
+    home = folder / f"{kind}-{tokens}-{unique}-{output}"
     home.mkdir()
     path = home / "acme.toml"
     path.write_text(text)
@@ -131,12 +133,15 @@ def main():
             ("csv, full checks, 4 MiB", small, check(small, plain), {"frictionless": peer("frictionless", small)}),
             ("csv, 3 token columns to csv", csv, check(csv, policy(folder, "csv", tokens=True), "out"),
              {"duckdb-tokens": peer("duckdb-tokens", csv)}),
+            ("csv, 3 token columns to parquet", csv,
+             check(csv, policy(folder, "csv", tokens=True, output="parquet"), "out"),
+             {"duckdb-parquet": peer("duckdb-parquet", csv)}),
             ("ndjson, full checks", ndjson, check(ndjson, policy(folder, "ndjson")),
              {tool: peer(tool, ndjson) for tool in ("polars", "duckdb")}),
             ("csv, nothing unique", csv, check(csv, policy(folder, "csv", unique=False)), {}),
         ]
         kept = {}
-        print(f"{'work':28} {'tool':14} {'MB/s':>7} {'peak MiB':>9}  sallyport / it (range)")
+        print(f"{'work':31} {'tool':14} {'MB/s':>7} {'peak MiB':>9}  sallyport / it (range)")
         for title, path, ours, theirs in groups:
             size = path.stat().st_size / 1e6
             rounds = []
@@ -150,7 +155,7 @@ def main():
                 ratios = [r[name][0] / r["sallyport"][0] for r in rounds]
                 ratio = "" if name == "sallyport" else (
                     f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
-                print(f"{title:28} {name:14} {speed:7.1f} {peak:9.0f}  {ratio}", flush=True)
+                print(f"{title:31} {name:14} {speed:7.1f} {peak:9.0f}  {ratio}", flush=True)
                 kept[f"{title}: {name}"] = {"mb_per_s": speed, "peak_mib": peak, "ratios": ratios}
         if given.json:
             Path(given.json).write_text(json.dumps(kept, indent=1))

@@ -1,7 +1,7 @@
 """The same checks by other tools, one core each: peers.py TOOL FILE [OUT]. Prints the faults it found.
 
 Types, patterns, a list of values, one unique column. Card and IBAN by pattern only: no peer here
-checks their digits. `duckdb-tokens` also hashes three columns and writes CSV.
+checks their digits. `duckdb-tokens` also hashes three columns and writes CSV, `duckdb-parquet` Parquet.
 """
 
 import sys
@@ -44,7 +44,7 @@ def polars(path, _):
     return sum(frame.select(faults).collect(engine="streaming").row(0))
 
 
-def duck(path, out, tokens=False):
+def duck(path, out, tokens=None):
     import duckdb
     base = duckdb.connect()
     base.execute("SET threads=1")
@@ -64,7 +64,14 @@ def duck(path, out, tokens=False):
     if tokens:
         hashed = ", ".join(
             f"sha256({name}) AS {name}" if name in ("email", "card", "iban") else name for name in COLUMNS)
-        base.execute(f"COPY (SELECT {hashed} FROM {source}) TO '{out}' (FORMAT csv, HEADER)")
+        if tokens == "parquet":
+            typed = {"born": "DATE", "ordered_at": "TIMESTAMPTZ", "amount": "DECIMAL(12,2)", "quantity": "BIGINT"}
+            for name, kind in typed.items():
+                hashed = hashed.replace(f", {name}", f", CAST({name} AS {kind}) AS {name}")
+            form = "FORMAT parquet, COMPRESSION zstd"
+        else:
+            form = "FORMAT csv, HEADER"
+        base.execute(f"COPY (SELECT {hashed} FROM {source}) TO '{out}' ({form})")
     return sum(base.execute(f"SELECT {' + '.join(checks)} FROM {source}").fetchone())
 
 
@@ -114,7 +121,8 @@ def frictionless(path, _):
 TOOLS = {
     "polars": polars,
     "duckdb": duck,
-    "duckdb-tokens": lambda path, out: duck(path, out, tokens=True),
+    "duckdb-tokens": lambda path, out: duck(path, out, tokens="csv"),
+    "duckdb-parquet": lambda path, out: duck(path, out, tokens="parquet"),
     "pyarrow": arrow,
     "frictionless": frictionless,
 }
