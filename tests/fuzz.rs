@@ -170,6 +170,6 @@ fn what_is_said_over_ssh() {
     });
     let open = b"\0\0\0\x05\x01\0\0\0\x03\0\0\0\x16\x03\0\0\0\x01\0\0\0\x05/in/a\0\0\0\x1a\0\0\0\0";
     fuzz("sftp", &[open.to_vec()], |_, stream| {
-        fuzz_sftp_frame(&stream)
+        fuzz_sftp_frame(&stream);
     });
 }

@@ -1,5 +1,7 @@
 //! `policy drift [approve]`: how partners' files have come to differ from their contracts.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -272,7 +274,8 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
         return Ok(Exit::Done);
     }
     context.confirm(&format!("Write {}?", quoted(&name, 400)))?;
-    write_file(&path, adopted.as_bytes(), 0o644)?;
+    let mode = std::fs::metadata(&path).map_or(0o644, |found| found.permissions().mode() & 0o777);
+    write_file(&path, adopted.as_bytes(), mode)?;
     if !context.global.json {
         context.console.say(
             "written; look at it, mark what is not sensitive, commit it, and tell the partner",

@@ -255,13 +255,8 @@ impl Conversation {
         let Phase::Open { who, .. } = &self.phase else {
             return self.refuse(channel, session);
         };
-        let half = match self.channels.remove(&channel) {
-            Some(Line::Quiet(half)) => half,
-            Some(busy) => {
-                self.channels.insert(channel, busy);
-                return self.refuse(channel, session);
-            }
-            None => return self.refuse(channel, session),
+        let Some(half) = take_quiet(&mut self.channels, channel) else {
+            return self.refuse(channel, session);
         };
         let (services, who) = (Arc::clone(&self.services), who.clone());
         let caller = self.caller(&who, "scp", session);
@@ -637,13 +632,8 @@ impl Handler for Conversation {
         let (Phase::Open { who, .. }, "sftp") = (&self.phase, name) else {
             return self.refuse(channel, session);
         };
-        let half = match self.channels.remove(&channel) {
-            Some(Line::Quiet(half)) => half,
-            Some(busy) => {
-                self.channels.insert(channel, busy);
-                return self.refuse(channel, session);
-            }
-            None => return self.refuse(channel, session),
+        let Some(half) = take_quiet(&mut self.channels, channel) else {
+            return self.refuse(channel, session);
         };
         session.channel_success(channel)?;
         let caller = self.caller(who, "sftp", session);
@@ -664,13 +654,8 @@ impl Handler for Conversation {
         if exec != Exec::Unknown {
             return self.run(channel, exec, session);
         }
-        let half = match self.channels.remove(&channel) {
-            Some(Line::Quiet(half)) => half,
-            Some(busy) => {
-                self.channels.insert(channel, busy);
-                return self.refuse(channel, session);
-            }
-            None => return self.refuse(channel, session),
+        let Some(half) = take_quiet(&mut self.channels, channel) else {
+            return self.refuse(channel, session);
         };
         let line = stderr_line(NO_EXEC);
         let has_room = half.writable_packet_size().await >= line.len();
@@ -811,6 +796,19 @@ impl Handler for Conversation {
 fn client_of(session: &Session) -> String {
     let id = String::from_utf8_lossy(session.remote_sshid());
     quoted(id.trim_start_matches("SSH-2.0-"), 80)
+}
+
+/// The channel, if nothing runs on it yet.
+fn take_quiet(
+    channels: &mut HashMap<ChannelId, Line>,
+    channel: ChannelId,
+) -> Option<ChannelWriteHalf<Msg>> {
+    let line = channels.remove(&channel)?;
+    if let Line::Quiet(half) = line {
+        return Some(half);
+    }
+    channels.insert(channel, line);
+    None
 }
 
 async fn prohibit(reply: ChannelOpenHandle) -> Result<(), Error> {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::harness::{Failed, Gateway, Verdict, orders};
 use crate::quarantine::under;
@@ -101,9 +102,11 @@ fn adopted() -> Verdict {
         .cli(&[&approve[..], &["nothing", "--yes"]].concat())?
         .expect_code(3)?
         .expect_stderr("nothing is open about the column nothing")?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
     gateway
         .cli(&[&approve[..], &["--yes"]].concat())?
         .expect_code(0)?;
+    assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o640);
     let after = fs::read_to_string(&path)?;
     let new: Vec<&str> = after
         .lines()
