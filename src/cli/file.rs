@@ -352,7 +352,9 @@ pub fn inspect(
         let result = decode_apart(shape.format, sheet, &whole, &mut |found| {
             let flow = line.decoded(&found, &mut made);
             line.take_rejects(&mut rows);
-            written = put(&mut made, out, &mut rows, rejects);
+            if written.is_ok() {
+                written = put(&mut made, out, &mut rows, rejects);
+            }
             if written.is_ok() { flow } else { Flow::Stop }
         });
         written?;
@@ -396,7 +398,10 @@ fn put_into<'w>(
     written: &'w mut std::io::Result<()>,
 ) -> impl FnMut(&mut Vec<u8>, &mut Vec<u8>) -> Flow + 'w {
     |rows, made| {
-        *written = put(made, out, rows, rejects);
+        // One that has failed is not forgotten by one that succeeds.
+        if written.is_ok() {
+            *written = put(made, out, rows, rejects);
+        }
         if written.is_ok() {
             Flow::Go
         } else {

@@ -255,12 +255,9 @@ impl Inspection {
             let (out, rejects) = (&mut self.out, &mut self.rejects);
             let mut written = Ok(());
             let mut write = |rows: &mut Vec<u8>, made: &mut Vec<u8>| {
-                written = write_out(made, out, rows, rejects.as_mut());
-                if written.is_ok() {
-                    Flow::Go
-                } else {
-                    Flow::Stop
-                }
+                go_on(&mut written, || {
+                    write_out(made, out, rows, rejects.as_mut())
+                })
             };
             self.line.push_through(piece, &mut self.made, &mut write);
             written?;
@@ -308,8 +305,11 @@ impl Inspection {
                 &mut |found| {
                     let flow = line.decoded(&found, &mut made);
                     line.take_rejects(&mut rows);
-                    written = write_out(&mut made, &mut out, &mut rows, rejects.as_mut());
-                    if written.is_ok() { flow } else { Flow::Stop }
+                    let write = || write_out(&mut made, &mut out, &mut rows, rejects.as_mut());
+                    match go_on(&mut written, write) {
+                        Flow::Go => flow,
+                        Flow::Stop => Flow::Stop,
+                    }
                 },
             );
             written?;
@@ -317,12 +317,9 @@ impl Inspection {
         }
         let mut written = Ok(());
         let mut report = line.finish_through(&mut made, &mut |rows, made| {
-            written = write_out(made, &mut out, rows, rejects.as_mut());
-            if written.is_ok() {
-                Flow::Go
-            } else {
-                Flow::Stop
-            }
+            go_on(&mut written, || {
+                write_out(made, &mut out, rows, rejects.as_mut())
+            })
         });
         written?;
         if self.columnar.is_some() {
@@ -657,6 +654,21 @@ pub(super) fn digest_of(
     Ok(hasher.finish_all())
 }
 
+/// Writes, unless that has failed before: what was left out then must not be forgotten by what succeeds
+/// later.
+fn go_on(
+    written: &mut Result<(), InspectionFault>,
+    write: impl FnOnce() -> Result<(), InspectionFault>,
+) -> Flow {
+    if written.is_ok() {
+        *written = write();
+    }
+    match written {
+        Ok(()) => Flow::Go,
+        Err(_) => Flow::Stop,
+    }
+}
+
 /// Processor time a file of so many bytes as sent may take.
 fn time_to_check(bytes: u64) -> Duration {
     let more = bytes / (1024 * 1024) * limits::INSPECT_CPU_SECS_PER_MIB;
@@ -690,6 +702,18 @@ fn write_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_write_that_failed_is_not_forgotten_by_one_that_succeeds() {
+        let mut written = Ok(());
+        assert_eq!(go_on(&mut written, || Ok(())), Flow::Go);
+        assert_eq!(
+            go_on(&mut written, || Err(InspectionFault::Ended)),
+            Flow::Stop
+        );
+        assert_eq!(go_on(&mut written, || Ok(())), Flow::Stop);
+        assert!(written.is_err());
+    }
 
     #[test]
     fn the_time_to_check_grows_with_what_was_sent() {
