@@ -728,6 +728,31 @@ fn columns_at_fixed_places_say_where_they_stand() {
 }
 
 #[test]
+fn moments_of_two_meanings_are_no_column_of_parquet() {
+    let formats = |formats: &str| {
+        let text = BASE.replacen(
+            "name = \"born\", type = \"date\", formats = [\"%Y-%m-%d\"]",
+            &format!("name = \"born\", type = \"datetime\", formats = [{formats}]"),
+            1,
+        );
+        pictures(&mistakes_of(&text.replacen(
+            "[[feed]]\n",
+            "[[feed]]\noutput = { format = \"parquet\" }\n",
+            1,
+        )))
+    };
+    let mixed = formats("\"%Y-%m-%d %H:%M:%S\", \"%Y-%m-%d %H:%M:%S%z\"");
+    assert!(
+        mixed.contains("column born: some of its formats have an offset"),
+        "{mixed}"
+    );
+    assert_eq!(
+        formats("\"%Y-%m-%dT%H:%M:%SZ\", \"%Y-%m-%d %H:%M:%S%z\""),
+        ""
+    );
+}
+
+#[test]
 fn integers_that_parquet_cannot_hold_are_refused() {
     let bounded = |bound: &str| {
         let column =

@@ -317,6 +317,8 @@ pub struct DriftView {
     pub now: Option<String>,
     /// And how alike the two are, in percent.
     pub alike: Option<u8>,
+    /// The label is told as it is; else it is only its shape or its start.
+    pub exact: bool,
     /// Files that had it.
     pub files: u64,
     /// When it was seen first.
@@ -638,6 +640,7 @@ pub async fn policy_drift(
             column: one.drift.column,
             now,
             alike,
+            exact: one.drift.is_exact,
             files: one.files,
             first_at: one.first_at.to_rfc3339(),
             last_at: one.last_at.to_rfc3339(),

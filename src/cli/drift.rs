@@ -1,6 +1,10 @@
 //! `policy drift [approve]`: how partners' files have come to differ from their contracts.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::Path;
+use std::{fs, io};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -11,7 +15,8 @@ use crate::cli::context::{Context, mistakes, read_text, write_file};
 use crate::cli::draft::names;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::partner::{lists_beside, parse_time, policy_of};
-use crate::policy::contract::{FieldsMatch, HeaderMatch, MissingColumns, Schema};
+use crate::config::Config;
+use crate::policy::contract::{ExtraColumns, FieldsMatch, HeaderMatch, MissingColumns, Schema};
 use crate::policy::feed::Policy;
 use crate::policy::{self, adopt, changes};
 use crate::terms::drift::{Drift, DriftKind};
@@ -48,9 +53,10 @@ pub enum Act {
 
 /// `policy drift approve PARTNER/FEED [COLUMN...]`
 ///
-/// A new column becomes one of text, sensitive until you say otherwise; a renamed one gets its new label as
-/// an alias; one that is gone may be missing; an order is no longer asked for. The file on disk is changed
-/// and nothing else in it; commit it, and the gateway takes it as any other change.
+/// A new column becomes one of text, sensitive until you say otherwise, and is forwarded; a renamed one gets
+/// its new label as an alias; an order is no longer asked for. Only where you name its column: one that is
+/// gone may be missing, as any other optional one then may, and a label that is less than 85 % alike becomes
+/// an alias. The rest of the file stays as it is; commit it, and the gateway takes it as any other change.
 #[derive(Args, Debug, Default)]
 #[command(
     before_help = "Examples:\n  sallyport policy drift approve acme/orders --dry-run\n  sallyport policy drift approve acme/orders tier e-mail"
@@ -86,11 +92,14 @@ fn list(context: &mut Context, arguments: &Drifts) -> Result<Exit, Failure> {
     };
     let mut seen = ask(context, arguments.offline, partner)?;
     seen.retain(|one| feed.as_ref().is_none_or(|feed| one.feed == *feed));
+    let config = context.config()?.config;
+    let mut policies: BTreeMap<String, Option<Policy>> = BTreeMap::new();
     for one in &mut seen {
-        let policy = PartnerId::parse(&one.partner)
-            .ok()
-            .and_then(|partner| policy_of(&context.config().ok()?.config, &partner).ok());
-        one.open = policy.is_some_and(|(_, policy)| is_open(&policy, one));
+        let policy = match policies.entry(one.partner.clone()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(policy_now(&config, &one.partner)?),
+        };
+        one.open = policy.as_ref().is_some_and(|policy| is_open(policy, one));
     }
     let is_clean = seen.iter().all(|one| !one.open);
     let exit = if is_clean { Exit::Done } else { Exit::NotClean };
@@ -143,6 +152,18 @@ fn list(context: &mut Context, arguments: &Drifts) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// The policy on disk; a partner that is gone has none.
+fn policy_now(config: &Config, partner: &str) -> Result<Option<Policy>, Failure> {
+    let Ok(partner) = PartnerId::parse(partner) else {
+        return Ok(None);
+    };
+    match policy_of(config, &partner) {
+        Ok((_, policy)) => Ok(Some(policy)),
+        Err(failure) if failure.exit == Exit::NotFound => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
 fn what(one: &DriftView) -> String {
     let kind = one.kind.replace('_', " ");
     match (&one.now, one.alike) {
@@ -183,15 +204,31 @@ fn is_open(policy: &Policy, one: &DriftView) -> bool {
         })
     };
     match DriftKind::find(&one.kind) {
-        Some(DriftKind::Added) => !knows(&one.column),
+        Some(DriftKind::Added) => {
+            let is_refused = match schema.extra_columns {
+                ExtraColumns::Hold | ExtraColumns::Reject => true,
+                ExtraColumns::Drop | ExtraColumns::Keep => match schema.fields_match {
+                    FieldsMatch::Exact | FieldsMatch::Superset => true,
+                    FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Subset => false,
+                },
+            };
+            is_refused && !knows(&one.column)
+        }
+        // Dropped and missing, it would be lost in silence.
         Some(DriftKind::Renamed) => knows(&one.column) && !one.now.as_deref().is_some_and(knows),
         Some(DriftKind::Removed) => {
-            let column = schema
-                .columns
-                .iter()
-                .find(|column| column.name == one.column);
-            column.is_some_and(|column| {
-                column.required || schema.missing_columns != MissingColumns::Null
+            let mut columns = schema.columns.iter().enumerate();
+            let column = columns.find(|(_, column)| column.name == one.column);
+            let may_miss = schema.missing_columns == MissingColumns::Null
+                && match schema.fields_match {
+                    FieldsMatch::Exact | FieldsMatch::Subset => false,
+                    FieldsMatch::Equal | FieldsMatch::Partial | FieldsMatch::Superset => true,
+                };
+            column.is_some_and(|(at, column)| {
+                !may_miss
+                    || column.required
+                    || column.token.is_some()
+                    || schema.primary_key.contains(&at)
             })
         }
         Some(DriftKind::Reordered) => schema.fields_match == FieldsMatch::Exact,
@@ -216,24 +253,21 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
     let (path, old) = policy_of(&config, &partner)?;
     let mut seen = ask(context, arguments.offline, Some(partner.to_string()))?;
     seen.retain(|one| one.feed == feed.as_str() && is_open(&old, one));
-    if arguments.columns.is_empty() {
-        // Said by name it is refused; with everything else it is left to a person.
-        seen.retain(|one| DriftKind::find(&one.kind) != Some(DriftKind::Retyped));
-    } else {
-        for column in &arguments.columns {
-            let is_about = |one: &DriftView| is_named(one, column);
-            if !seen.iter().any(is_about) {
-                return Err(Failure::not_found(
-                    "policy.no-drift",
-                    format!("nothing is open about the column {}", quoted(column, 80)),
-                )
-                .hint(format!("sallyport policy drift {partner}/{feed}")));
-            }
-        }
-        seen.retain(|one| arguments.columns.iter().any(|column| is_named(one, column)));
+    let (adopts, left) = chosen(seen, &arguments.columns)?;
+    for one in &left {
+        context.console.say(&format!(
+            "left to you: {} {}; name it to adopt it",
+            quoted(&one.column, 60),
+            what(one)
+        ));
     }
+    let seen = adopts;
     if seen.is_empty() {
-        context.console.say("nothing is open");
+        context.console.say(if left.is_empty() {
+            "nothing is open"
+        } else {
+            "nothing else is open"
+        });
         return Ok(Exit::Done);
     }
     let drifts: Vec<Drift> = seen.iter().filter_map(drift_of).collect();
@@ -273,9 +307,15 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
     if context.global.dry_run {
         return Ok(Exit::Done);
     }
+    let has_new = drifts.iter().any(|one| one.kind == DriftKind::Added);
+    if has_new {
+        context.console.complain(
+            "a new column is forwarded as it comes, and files without it are refused unless the policy says\n\
+             otherwise: give it a token if it holds what nobody should store",
+        );
+    }
     context.confirm(&format!("Write {}?", quoted(&name, 400)))?;
-    let mode = std::fs::metadata(&path).map_or(0o644, |found| found.permissions().mode() & 0o777);
-    write_file(&path, adopted.as_bytes(), mode)?;
+    replace(&path, &text, &adopted)?;
     if !context.global.json {
         context.console.say(
             "written; look at it, mark what is not sensitive, commit it, and tell the partner",
@@ -283,6 +323,68 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
     }
     Ok(Exit::Done)
 }
+
+/// Puts the new text in the place of the one that was looked at.
+fn replace(path: &Path, looked_at: &str, text: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::file("write", path, &error);
+    // A link stays one.
+    let path = fs::canonicalize(path).map_err(failed)?;
+    let before = fs::metadata(&path).map_err(failed)?;
+    if read_text(&path)? != looked_at {
+        return Err(Failure::conflict(
+            "policy.not-adopted",
+            "the policy has been changed meanwhile; nothing was written",
+        )
+        .hint("look at it again"));
+    }
+    write_file(&path, text.as_bytes(), before.mode() & 0o777)?;
+    let (owner, group) = (before.uid(), before.gid());
+    let now = fs::metadata(&path).map_err(failed)?;
+    if (now.uid(), now.gid()) != (owner, group) {
+        chown(&path, Some(owner), Some(group)).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// What is adopted, and what is not without being named: what widens most, and what may be chance.
+fn chosen(
+    open: Vec<DriftView>,
+    names: &[String],
+) -> Result<(Vec<DriftView>, Vec<DriftView>), Failure> {
+    if names.is_empty() {
+        let is_plain = |one: &DriftView| match DriftKind::find(&one.kind) {
+            Some(DriftKind::Added) => one.exact,
+            Some(DriftKind::Renamed) => one.exact && one.alike >= Some(SURELY_RENAMED_PERCENT),
+            Some(DriftKind::Reordered) => true,
+            Some(DriftKind::Removed | DriftKind::Retyped) | None => false,
+        };
+        return Ok(open.into_iter().partition(is_plain));
+    }
+    for name in names {
+        if !open.iter().any(|one| is_named(one, name)) {
+            return Err(Failure::not_found(
+                "policy.no-drift",
+                format!("nothing is open about the column {}", quoted(name, 80)),
+            )
+            .hint("`sallyport policy drift` lists what is"));
+        }
+    }
+    let about: Vec<DriftView> = open
+        .into_iter()
+        .filter(|one| names.iter().any(|name| is_named(one, name)))
+        .collect();
+    // What nobody can adopt holds up nothing else that is said of the same column.
+    let is_retyped = |one: &DriftView| DriftKind::find(&one.kind) == Some(DriftKind::Retyped);
+    let (retyped, others): (Vec<_>, Vec<_>) = about.into_iter().partition(is_retyped);
+    Ok(if others.is_empty() {
+        (retyped, Vec::new())
+    } else {
+        (others, retyped)
+    })
+}
+
+/// How alike a label must be to be adopted without being named.
+const SURELY_RENAMED_PERCENT: u8 = 85;
 
 fn is_named(one: &DriftView, column: &str) -> bool {
     one.column == column || one.now.as_deref() == Some(column)
@@ -293,5 +395,6 @@ fn drift_of(one: &DriftView) -> Option<Drift> {
         kind: DriftKind::find(&one.kind)?,
         column: one.column.clone(),
         now: one.now.clone().zip(one.alike),
+        is_exact: one.exact,
     })
 }

@@ -507,6 +507,12 @@ impl Writer {
             return false;
         };
         let value = cell.text(text, self.quote, &mut self.scratch);
+        // What is no value stays that, however it is written.
+        if matches!(cell.form, Form::Null | Form::Absent)
+            || self.missing.iter().any(|missing| missing == value)
+        {
+            return false;
+        }
         let mut changed = String::new();
         if let Some(scan) = &rewrite.scan {
             scan::redact(scan, value, &mut changed);

@@ -17,6 +17,7 @@ use crate::policy::contract::{
 };
 use crate::terms::codes::Code;
 use crate::terms::columnar::Columnar;
+use crate::terms::limits;
 use crate::tokens::{TokenFault, TokenKeys, Tokenizer};
 
 /// The outermost stage.
@@ -70,8 +71,19 @@ struct Contents {
     wanted: Option<String>,
     /// What plain text is called.
     text: &'static str,
+    /// Text that is taken at once.
+    piece_bytes: usize,
     charset: Charset,
     table: Table,
+}
+
+/// Columns up to which text is inspected in the largest pieces.
+const COLUMNS_USUAL: usize = 16;
+
+/// Text to take at once: of wide rows the less, the more columns there are.
+fn piece_bytes(columns: usize) -> usize {
+    let most = limits::INSPECT_PIECE_BYTES;
+    (most * COLUMNS_USUAL / columns.max(COLUMNS_USUAL)).max(most / 64)
 }
 
 // === impl Envelope ===
@@ -108,6 +120,7 @@ impl Envelope {
                 Some(_) | None => None,
             });
         }
+        let columns = schema.columns.len();
         let rules = TableRules {
             schema,
             format,
@@ -136,6 +149,7 @@ impl Envelope {
                 head: Some(Vec::new()),
                 wanted: None,
                 text,
+                piece_bytes: piece_bytes(columns),
                 charset: Charset::new(&contract.encoding, contract.bom),
                 table: Table::new(rules, tokenizers, seed),
             },
@@ -354,15 +368,19 @@ impl Csv {
         let caps = self.caps();
         let contents = &mut self.contents;
         let unpack = match &mut self.wrapping {
-            Wrapping::Unknown(_) | Wrapping::Plain => return contents.push(input, report, out),
+            Wrapping::Unknown(_) | Wrapping::Plain => {
+                return contents.push_through(input, report, out, drain).map(drop);
+            }
             Wrapping::Packed(unpack) => unpack,
         };
         let mut refused = Ok(());
         let result = unpack.push(input, |text| {
-            refused = contents.push(text, report, out);
-            match refused {
-                Ok(()) => drain(report, out),
-                Err(_) => Flow::Stop,
+            match contents.push_through(text, report, out, drain) {
+                Ok(flow) => flow,
+                Err(fault) => {
+                    refused = Err(fault);
+                    Flow::Stop
+                }
             }
         });
         refused?;
@@ -401,6 +419,23 @@ impl Csv {
 // === impl Contents ===
 
 impl Contents {
+    /// Takes text piece by piece: a short row may become a wide one.
+    fn push_through(
+        &mut self,
+        text: &[u8],
+        report: &mut Report,
+        out: &mut Vec<u8>,
+        drain: &mut Drain<'_>,
+    ) -> Result<Flow, Refused> {
+        for piece in text.chunks(self.piece_bytes) {
+            self.push(piece, report, out)?;
+            if drain(report, out) == Flow::Stop {
+                return Ok(Flow::Stop);
+            }
+        }
+        Ok(Flow::Go)
+    }
+
     fn push(
         &mut self,
         input: &[u8],

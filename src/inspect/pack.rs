@@ -66,6 +66,11 @@ impl Packer {
             }
             return taken;
         }
+        if matches!(self.work, Work::Over) {
+            self.pending = Vec::new();
+            plain.clear();
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         self.pending.append(plain);
         let whole = self.pending.len() - self.pending.len() % BLOCK_BYTES;
         let blocks = self.pending.get(..whole).unwrap_or_default();

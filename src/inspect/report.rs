@@ -170,14 +170,16 @@ impl Report {
         if self.rows < limits::RETYPED_ROWS_MIN {
             return;
         }
-        let most = self.rows / 10 * 9;
+        let most = self.rows.saturating_mul(9);
         let retyped = self.findings.iter().filter_map(|finding| {
-            let is_one = finding.code == Code::TypeError && finding.count >= most;
+            let is_many = finding.count.saturating_mul(10) >= most;
+            let is_one = finding.code == Code::TypeError && is_many;
             let column = finding.column.clone().filter(|_| is_one)?;
             Some(Drift {
                 kind: DriftKind::Retyped,
                 column,
                 now: None,
+                is_exact: true,
             })
         });
         let room = limits::DRIFTS_PER_FILE_MAX.saturating_sub(self.drift.len());

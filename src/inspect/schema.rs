@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::inspect::scan;
 use crate::inspect::show::{self, Sight};
 use crate::policy::contract::{
-    ExtraColumns, FieldsMatch, Formulas, HeaderMatch, MissingColumns, Schema,
+    Column, ExtraColumns, FieldsMatch, Formulas, HeaderMatch, MissingColumns, Schema,
 };
 use crate::terms::codes::Code;
 use crate::terms::drift::{Drift, DriftKind};
@@ -86,90 +86,110 @@ pub(crate) fn drift(schema: &Schema, labels: &[String]) -> Vec<Drift> {
     if known.is_empty() || known.len() * 2 < fewer || header.sight == Sight::Shape {
         return Vec::new();
     }
-    let mut found = Vec::new();
-    let mut added: Vec<(usize, &String)> = labels
+    let unknown = labels
         .iter()
         .enumerate()
-        .filter(|(at, label)| header.columns.get(*at) == Some(&None) && !label.trim().is_empty())
+        .filter(|(at, label)| header.columns.get(*at) == Some(&None) && !label.trim().is_empty());
+    let mut added: Vec<(usize, &String, Vec<char>)> = unknown
+        .map(|(at, label)| (at, label, plain(label)))
         .collect();
+    let mut found = Vec::new();
+    let mut compared = 0;
     for (index, column) in schema.columns.iter().enumerate() {
         if known.contains(&index) {
             continue;
         }
-        let alike = added.iter().enumerate().map(|(place, (at, label))| {
-            let same_place = u8::from(*at == index);
-            (alike(&column.name, label), same_place, place)
-        });
-        // Of two that are as much like it, the one in its place.
-        let best = alike
-            .max()
-            .filter(|(percent, _, _)| *percent >= RENAMED_PERCENT);
+        let name = plain(&column.name);
+        let mut best: Option<(u8, bool, usize)> = None;
+        for (place, (at, _, label)) in added.iter().enumerate() {
+            if compared >= limits::DRIFT_PAIRS_MAX {
+                break;
+            }
+            compared += 1;
+            let this = (alike(&name, label), *at == index, place);
+            // Of two that are as much like it, the one in its place.
+            if this.0 >= RENAMED_PERCENT
+                && best.is_none_or(|best| (this.0, this.1) > (best.0, best.1))
+            {
+                best = Some(this);
+            }
+        }
         found.push(match best {
             Some((percent, _, place)) => {
-                let (_, label) = added.remove(place);
+                let (_, label, _) = added.remove(place);
+                let (label, is_exact) = told(label);
                 Drift {
                     kind: DriftKind::Renamed,
                     column: column.name.clone(),
-                    now: Some((cut(label), percent)),
+                    now: Some((label, percent)),
+                    is_exact,
                 }
             }
-            None => Drift {
-                kind: DriftKind::Removed,
-                column: column.name.clone(),
-                now: None,
-            },
+            None => of_contract(DriftKind::Removed, column),
         });
     }
-    found.extend(added.iter().map(|(_, label)| Drift {
-        kind: DriftKind::Added,
-        column: cut(label),
-        now: None,
-    }));
+    for (_, label, _) in added.iter().take(limits::DRIFTS_PER_FILE_MAX) {
+        let (column, is_exact) = told(label);
+        let drift = Drift {
+            kind: DriftKind::Added,
+            column,
+            now: None,
+            is_exact,
+        };
+        // Two labels may have one shape.
+        if !found.contains(&drift) {
+            found.push(drift);
+        }
+    }
     let moved = known.windows(2).find_map(|pair| match pair {
         [one, next] if next < one => schema.columns.get(*next),
         _ => None,
     });
-    found.extend(moved.map(|column| Drift {
-        kind: DriftKind::Reordered,
-        column: column.name.clone(),
-        now: None,
-    }));
+    found.extend(moved.map(|column| of_contract(DriftKind::Reordered, column)));
     found.truncate(limits::DRIFTS_PER_FILE_MAX);
     found
+}
+
+fn of_contract(kind: DriftKind, column: &Column) -> Drift {
+    Drift {
+        kind,
+        column: column.name.clone(),
+        now: None,
+        is_exact: true,
+    }
 }
 
 /// How alike two names must be, in percent, for one to have become the other.
 const RENAMED_PERCENT: u8 = 60;
 
-/// How alike two names are, in percent of the longer one's characters; case and what stands between words
-/// do not count.
-fn alike(one: &str, other: &str) -> u8 {
-    let plain = |text: &str| -> Vec<char> {
-        let parts = text.chars().filter(|c| c.is_alphanumeric());
-        parts
-            .flat_map(char::to_lowercase)
-            .take(limits::LABEL_CHARS_MAX)
-            .collect()
-    };
-    let (one, other) = (plain(one), plain(other));
+/// A name as it is compared: case and what stands between words do not count.
+fn plain(text: &str) -> Vec<char> {
+    let parts = text.chars().filter(|c| c.is_alphanumeric());
+    let parts = parts.flat_map(char::to_lowercase);
+    parts.take(limits::LABEL_CHARS_MAX).collect()
+}
+
+/// How alike two names are, in percent of the longer one's characters.
+fn alike(one: &[char], other: &[char]) -> u8 {
     let longer = one.len().max(other.len());
-    if longer == 0 {
+    let shorter = one.len().min(other.len());
+    // So much shorter, it cannot be alike.
+    if longer == 0 || shorter * 100 < longer * usize::from(RENAMED_PERCENT) {
         return 0;
     }
-    let same = longer.saturating_sub(distance(&one, &other, longer));
+    let same = longer.saturating_sub(distance(one, other, longer));
     u8::try_from(same * 100 / longer).unwrap_or(0)
 }
 
-/// A label as it is remembered: of one that may be a value, only its shape.
-fn cut(label: &str) -> String {
+/// A label as it is remembered, and whether that is all of it: of one that may be a value only the shape.
+fn told(label: &str) -> (String, bool) {
     let digits = label.chars().filter(char::is_ascii_digit).count();
-    let sight = if label.contains('@') || digits > LABEL_DIGITS_MAX {
-        Sight::Shape
-    } else {
-        Sight::Open
-    };
-    let shown = show::value(label, sight);
-    shown.chars().take(limits::LABEL_CHARS_MAX).collect()
+    if label.contains('@') || digits > LABEL_DIGITS_MAX {
+        return (show::value(label, Sight::Shape), false);
+    }
+    let start: String = label.chars().take(limits::LABEL_CHARS_MAX).collect();
+    let is_exact = start.len() == label.len();
+    (start, is_exact)
 }
 
 /// Digits of a label: telephone numbers, accounts and most ids have more.

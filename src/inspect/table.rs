@@ -934,6 +934,7 @@ impl Table {
             Ok((layout, held)) => {
                 if self.schema.extra_columns == ExtraColumns::Drop {
                     for label in dropped(&report.drift) {
+                        let label = show::value(&label, show::Sight::Open);
                         let detail = format!("{} is new, and left out", show::name(&label));
                         let make = || (None, sample(detail));
                         let rule = "only columns of the contract";

@@ -12,7 +12,7 @@ use crate::inspect::report::Sample;
 use crate::inspect::unpack::tests::gzip;
 use crate::policy::contract::{
     Bom, Bound, Column, Compression, Dialect, Encoding, ExtraColumns, FieldsMatch, Format,
-    Formulas, Header, HeaderMatch, Keep, Kind, MissingColumns, Newline, OnFinding,
+    Formulas, Header, HeaderMatch, JsonShape, Keep, Kind, MissingColumns, Newline, OnFinding,
     OutputCompression, OutputFormat, Schema, TextFormat, TokenKind, TokenRule, Tolerance, Trailer,
 };
 use crate::terms::codes::Code;
@@ -152,6 +152,34 @@ fn what_some_bytes_unpack_to_is_handed_on_piece_by_piece() {
     assert_eq!(report.rows_with_errors, 1 << 21);
     assert!(all > 100 << 20, "{all}");
     assert!(most < 8 << 20, "{most}");
+}
+
+#[test]
+fn short_rows_that_become_wide_ones_are_handed_on_piece_by_piece() {
+    let mut columns: Vec<Column> = (0..500)
+        .map(|n| column(&format!("column_{n}"), text()))
+        .collect();
+    columns[0].name = "id".to_owned();
+    let mut contract = edit(orders(), |schema| {
+        schema.columns = columns;
+        schema.fields_match = FieldsMatch::Partial;
+        schema.missing_columns = MissingColumns::Null;
+    });
+    contract.output = OutputFormat::Json(JsonShape::Lines);
+    let file = format!("id\n{}", "x\n".repeat(20_000));
+    let mut line = Line::for_contract(Arc::new(contract), &TokenKeys::default(), [7; 16]).unwrap();
+    let (mut out, mut all, mut most) = (Vec::new(), 0, 0);
+    let mut drain = |_: &mut Vec<u8>, made: &mut Vec<u8>| {
+        most = most.max(made.capacity());
+        all += made.len();
+        made.clear();
+        Flow::Go
+    };
+    line.push_through(file.as_bytes(), &mut out, &mut drain);
+    let report = line.finish_through(&mut out, &mut drain);
+    assert_eq!((report.rows, report.verdict), (20_000, Verdict::Accepted));
+    assert!(all > 150 << 20, "{all}");
+    assert!(most < 64 << 20, "{most}");
 }
 
 #[test]

@@ -267,11 +267,7 @@ impl Facts<'_> {
             page.line(&format!("Decided     by a person: {}", ascii(reason, 400)));
         }
         for finding in self.report.findings.iter().filter(|f| f.is_warning) {
-            page.line(&format!(
-                "warning: {}  {}",
-                finding.code,
-                ascii(&finding.rule, 60)
-            ));
+            page.line(&format!("warning: {}  {}", finding.code, heading(finding)));
         }
         for (number, finding) in (1_usize..).zip(self.report.errors()) {
             page.line("");

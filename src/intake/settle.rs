@@ -865,7 +865,14 @@ pub(super) async fn inspect(
             Some(inspection) => inspection,
             None => Inspection::start(&setup, reader)?,
         };
-        inspection.finish()
+        let inspected = inspection.finish();
+        if inspected.is_err() {
+            // What it has made counts for nobody, and is made anew. What stays is swept at the next start.
+            for lane in [Lane::Out, Lane::Rejects] {
+                drop(setup.spool.remove(setup.id, lane));
+            }
+        }
+        inspected
     })
     .await?
 }

@@ -40,7 +40,7 @@ impl Ledger {
     /// [`LedgerFault`].
     pub async fn drifts(&self, partner: Option<PartnerId>) -> Result<Vec<DriftSeen>, LedgerFault> {
         self.read(move |connection| {
-            let sql = "SELECT partner, feed, kind, name, now, alike, files, first_at, last_at, last
+            let sql = "SELECT partner, feed, kind, name, now, alike, exact, files, first_at, last_at, last
                  FROM drifts WHERE ?1 IS NULL OR partner = ?1
                  ORDER BY partner, feed, last_at DESC, kind, name, now";
             let mut statement = connection.prepare_cached(sql)?;
@@ -58,6 +58,7 @@ impl Ledger {
                         kind,
                         column: row.get("name")?,
                         now: (kind == DriftKind::Renamed).then_some((now, alike)),
+                        is_exact: row.get("exact")?,
                     },
                     files: unsigned(row, "files")?,
                     first_at: Timestamp::from_micros(row.get("first_at")?),
@@ -71,22 +72,23 @@ impl Ledger {
     }
 }
 
-/// With the verdict. Once a feed has too many of them, only known ones are counted on.
+/// With the verdict. Once a feed has too many of them, what was seen longest ago makes room.
 pub(super) fn note(
     change: &Change<'_>,
     beginning: &Beginning,
     at: Timestamp,
     drift: &[Drift],
 ) -> Result<(), Trouble> {
+    let mut has_new = false;
     for one in drift {
         let (now, alike) = one
             .now
             .as_ref()
             .map_or(("", 0), |(now, alike)| (now, *alike));
-        change.execute(
-            "INSERT INTO drifts (partner, feed, kind, name, now, alike, files, first_at, last_at, last)
-             SELECT :partner, :feed, :kind, :name, :now, :alike, 0, :at, :at, :id
-             WHERE (SELECT count(*) FROM drifts WHERE partner = :partner AND feed = :feed) < :most
+        let added = change.execute(
+            "INSERT INTO drifts (partner, feed, kind, name, now, alike, exact, files, first_at,
+                 last_at, last)
+             VALUES (:partner, :feed, :kind, :name, :now, :alike, :exact, 0, :at, :at, :id)
              ON CONFLICT DO NOTHING",
             named_params! {
                 ":partner": beginning.partner.as_str(),
@@ -95,11 +97,12 @@ pub(super) fn note(
                 ":name": one.column,
                 ":now": now,
                 ":alike": alike,
+                ":exact": one.is_exact,
                 ":at": at.as_micros(),
                 ":id": beginning.id.to_string(),
-                ":most": limits::DRIFTS_PER_FEED_MAX,
             },
         )?;
+        has_new |= added > 0;
         change.execute(
             "UPDATE drifts SET files = files + 1, alike = :alike, last_at = :at, last = :id
              WHERE partner = :partner AND feed = :feed AND kind = :kind AND name = :name
@@ -114,6 +117,18 @@ pub(super) fn note(
                 ":at": at.as_micros(),
                 ":id": beginning.id.to_string(),
             },
+        )?;
+    }
+    if has_new {
+        change.execute(
+            "DELETE FROM drifts WHERE partner = ?1 AND feed = ?2 AND (kind, name, now) IN (
+                 SELECT kind, name, now FROM drifts WHERE partner = ?1 AND feed = ?2
+                 ORDER BY last_at DESC, first_at DESC, kind, name, now LIMIT -1 OFFSET ?3)",
+            (
+                beginning.partner.as_str(),
+                beginning.feed.as_str(),
+                limits::DRIFTS_PER_FEED_MAX,
+            ),
         )?;
     }
     Ok(())
@@ -137,6 +152,7 @@ mod tests {
             kind,
             column: column.to_owned(),
             now: (kind == DriftKind::Renamed).then(|| (format!("{column}2"), 80)),
+            is_exact: true,
         }
     }
 
@@ -176,13 +192,17 @@ mod tests {
         let most = usize::try_from(limits::DRIFTS_PER_FEED_MAX).unwrap();
         for n in 1..=2 {
             let mut settlement = decided(accepted(n), i64::from(n) * 10);
-            let names = (0..most).map(|at| format!("{n}-{at}"));
+            let names = (0..most - 1).map(|at| format!("{n}-{at}"));
             settlement.drift = names.map(|name| drift(DriftKind::Added, &name)).collect();
             settlement.drift.push(drift(DriftKind::Removed, "id"));
             ledger.settle(beginning(n), settlement).await.unwrap();
         }
         let seen = ledger.drifts(None).await.unwrap();
         assert_eq!(seen.len(), most);
-        assert!(seen.iter().all(|one| one.drift.column.starts_with("1-")));
+        // What was seen longest ago has made room.
+        let old = seen.iter().filter(|one| one.drift.column.starts_with("1-"));
+        assert_eq!(old.count(), 0);
+        let id = seen.iter().find(|one| one.drift.column == "id");
+        assert_eq!(id.map(|one| one.files), Some(2));
     }
 }

@@ -297,6 +297,8 @@ CREATE TABLE drifts (
     -- Of a renamed one, and how alike the two are in percent.
     now      TEXT NOT NULL,
     alike    INTEGER NOT NULL,
+    -- The label is told as it is.
+    exact    INTEGER NOT NULL,
     files    INTEGER NOT NULL,
     first_at INTEGER NOT NULL,
     last_at  INTEGER NOT NULL,

@@ -38,9 +38,23 @@ pub fn adopt(text: &str, feed: &FeedId, drifts: &[Drift]) -> Result<String, NotA
         .get_mut("schema")
         .and_then(Item::as_table_like_mut)
         .ok_or_else(|| by_hand("the feed has no schema"))?;
-    for drift in drifts {
+    // An order that is no longer asked for first: what may be missing builds on that.
+    let is_order = |drift: &&Drift| drift.kind == DriftKind::Reordered;
+    let (orders, others): (Vec<&Drift>, Vec<&Drift>) = drifts.iter().partition(is_order);
+    for drift in orders.into_iter().chain(others) {
         let column = drift.column.as_str();
+        if !drift.is_exact {
+            let label = drift.now.as_ref().map_or(column, |(now, _)| now);
+            return Err(by_hand(&format!(
+                "of the label {label} only the shape or the start is remembered"
+            )));
+        }
         match (drift.kind, &drift.now) {
+            (DriftKind::Added, _) if asks_for_order(schema) => {
+                return Err(by_hand(&format!(
+                    "the contract asks for an order, in which {column} has no place yet"
+                )));
+            }
             (DriftKind::Added, _) => columns_of(schema)?.push_formatted(added(column)),
             (DriftKind::Renamed, Some((now, _))) => renamed(column_of(schema, column)?, now)?,
             (DriftKind::Removed, _) => removed(schema, column)?,
@@ -63,6 +77,10 @@ pub fn adopt(text: &str, feed: &FeedId, drifts: &[Drift]) -> Result<String, NotA
         *value.decor_mut() = decor;
     }
     Ok(document.to_string())
+}
+
+fn asks_for_order(schema: &dyn TableLike) -> bool {
+    schema.get("fields_match").and_then(Item::as_str) == Some("exact")
 }
 
 fn columns_of(schema: &mut dyn TableLike) -> Result<&mut Array, NotAdopted> {
@@ -202,6 +220,7 @@ primary_key = ["id"]
             kind,
             column: column.to_owned(),
             now: now.map(|now| (now.to_owned(), 80)),
+            is_exact: true,
         }
     }
 
@@ -246,6 +265,30 @@ primary_key = ["id"]
         ] {
             let fault = adopted(&[drift(DriftKind::Removed, column, None)]).unwrap_err();
             assert!(fault.contains(why), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_label_that_is_not_told_whole_and_one_without_a_place_are_left_to_a_person() {
+        let shape = Drift {
+            is_exact: false,
+            ..drift(DriftKind::Added, "aaaa_99999999", None)
+        };
+        let fault = adopted(&[shape]).unwrap_err();
+        assert!(fault.contains("only the shape"), "{fault}");
+        let fault = adopted(&[drift(DriftKind::Added, "tier", None)]).unwrap_err();
+        assert!(fault.contains("asks for an order"), "{fault}");
+        // Whatever comes first: what may be missing is what may be in any order.
+        for turned in [false, true] {
+            let mut drifts = vec![
+                drift(DriftKind::Reordered, "note", None),
+                drift(DriftKind::Removed, "note", None),
+            ];
+            if turned {
+                drifts.reverse();
+            }
+            let text = adopted(&drifts).unwrap();
+            assert!(text.contains("fields_match = \"equal\""), "{text}");
         }
     }
 

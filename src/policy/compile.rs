@@ -15,7 +15,7 @@ use crate::policy::columns::{self, Outline, Place};
 use crate::policy::contract::{
     Bom, Bound, ColumnarShape, Compression, Contract, Dialect, Encoding, ExtraColumns, FieldsMatch,
     FixedShape, Format, Header, JsonShape, Kind, MissingColumns, Newline, OnFinding,
-    OutputCompression, OutputFormat, Schema, Tolerance, Trailer,
+    OutputCompression, OutputFormat, Schema, Tolerance, Trailer, has_offset,
 };
 use crate::policy::feed::{
     Completeness, Feed, FeedTest, Folders, KeyTemplate, LEGACY_ALGORITHMS, Legacy, Outbox, Policy,
@@ -835,7 +835,9 @@ fn contract(table: &Table<'_>, notes: &mut Notes<'_>) -> Option<Contract> {
     };
     let mut schema = schema;
     if let (OutputFormat::Parquet, Some(schema)) = (output, &mut schema) {
-        bound_integers(table, schema, notes);
+        // Moments that are read as such come with and without a zone, whatever the formats.
+        let reads_moments = matches!(format, Some(Format::Columnar(_)));
+        fit_parquet(table, schema, !reads_moments, notes);
     }
     let format = format.filter(|_| notes.errors() == before)?;
     Some(Contract {
@@ -1247,15 +1249,35 @@ fn is_parquet(format: &Format) -> bool {
     matches!(format, Format::Columnar(shape) if shape.format == Columnar::Parquet)
 }
 
-/// Parquet has no integers of more than 64 bits: a column without bounds is bound to them, so that a
-/// number beyond is a finding and not a fault of ours.
-fn bound_integers(feed: &Table<'_>, schema: &mut Schema, notes: &mut Notes<'_>) {
+/// What a column of Parquet cannot be. It has no integers of more than 64 bits: one without bounds is bound
+/// to them, so that a number beyond is a finding and not a fault of ours. Nor has it moments of which only
+/// some are in UTC.
+fn fit_parquet(feed: &Table<'_>, schema: &mut Schema, checks_moments: bool, notes: &mut Notes<'_>) {
     let bound = |value: i64| Bound {
         text: value.to_string(),
         value: value.into(),
     };
     let (lowest, highest) = (bound(i64::MIN), bound(i64::MAX));
     for column in &mut schema.columns {
+        if let Kind::DateTime { formats } = &column.kind
+            && checks_moments
+            && column.token.is_none()
+            && let Some(first) = formats.first()
+            && formats
+                .iter()
+                .any(|one| has_offset(one) != has_offset(first))
+        {
+            notes
+                .error(
+                    codes::POLICY_CONFLICT,
+                    &feed.key_span("output").unwrap_or_else(|| feed.span()),
+                    format!(
+                        "column {}: some of its formats have an offset from UTC and some have none",
+                        column.name
+                    ),
+                )
+                .under("a column of Parquet has one meaning: a feed for each, or another output");
+        }
         if column.kind != Kind::Integer || column.token.is_some() {
             continue;
         }

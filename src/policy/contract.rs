@@ -455,6 +455,15 @@ pub enum Kind {
     Text(TextFormat),
 }
 
+/// Whether moments of this `strftime` format say how far from UTC they are.
+pub(crate) fn has_offset(format: &str) -> bool {
+    let format = format.replace("%%", "");
+    format.ends_with('Z')
+        || ["%z", "%:z", "%::z", "%Q", "%:Q", "%s"]
+            .iter()
+            .any(|part| format.contains(part))
+}
+
 /// Known shapes of text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextFormat {

@@ -12,6 +12,9 @@ pub struct Drift {
     pub column: String,
     /// Of a column that was renamed: its label now, and how alike the two are, in percent.
     pub now: Option<(String, u8)>,
+    /// The label is told as it is. Else it is only the shape of one that may be a value, or the start of one
+    /// that is very long.
+    pub is_exact: bool,
 }
 
 /// What has happened to a column.

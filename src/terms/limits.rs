@@ -190,6 +190,8 @@ pub const UNIQUE_VALUE_BYTES: usize = 32;
 pub const DRIFTS_PER_FILE_MAX: usize = 64;
 /// The same that are remembered of one feed: no more than a person would look through.
 pub const DRIFTS_PER_FEED_MAX: u32 = 256;
+/// Names of missing columns and labels of new ones that are compared.
+pub const DRIFT_PAIRS_MAX: usize = 4096;
 /// Characters of a label that are remembered.
 pub const LABEL_CHARS_MAX: usize = 128;
 /// Rows from which on a column of another type is told from some wrong values.

@@ -96,6 +96,7 @@ fn adopted() -> Verdict {
     gateway
         .cli(&[&approve[..], &["--dry-run"]].concat())?
         .expect_code(0)?
+        .expect_stderr("left to you: country renamed: Country_Code")?
         .expect_stdout("tier")?;
     assert_eq!(fs::read_to_string(&path)?, before);
     gateway
@@ -104,8 +105,9 @@ fn adopted() -> Verdict {
         .expect_stderr("nothing is open about the column nothing")?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640))?;
     gateway
-        .cli(&[&approve[..], &["--yes"]].concat())?
-        .expect_code(0)?;
+        .cli(&[&approve[..], &["tier", "country", "--yes"]].concat())?
+        .expect_code(0)?
+        .expect_stderr("a new column is forwarded as it comes")?;
     assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o777, 0o640);
     let after = fs::read_to_string(&path)?;
     let new: Vec<&str> = after

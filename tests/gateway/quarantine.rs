@@ -806,6 +806,8 @@ fn purged() -> Verdict {
     put("orders_20261121.csv", other.clone())?
         .expect_code(1)?
         .expect_stderr("TRY LATER")?;
+    // What was left out of the one, and the other as sent: nothing that was made of it.
+    gateway.wait_until("two files in the spool", || Ok(spool_files(&gateway)? == 2))?;
     let list = gateway.cli(&["quarantine", "list", "--left-out"])?;
     assert_eq!(list.stdout.lines().count(), 2, "{list:?}");
     let items = gateway.json(&["quarantine", "list", "--left-out"])?;
