@@ -107,6 +107,16 @@ pub enum Request {
         /// One partner's.
         partner: Option<String>,
     },
+    /// Forgets what was seen of a column.
+    #[serde(rename = "policy.dismiss")]
+    PolicyDismiss {
+        /// Whose.
+        partner: String,
+        /// Of which feed.
+        feed: String,
+        /// The contract's column, or the label.
+        column: String,
+    },
     /// The rows left out of an accepted file, in pieces.
     #[serde(rename = "quarantine.get")]
     QuarantineGet(RejectsQuery),
@@ -506,6 +516,11 @@ impl Admin {
             Request::PolicyDrift { partner } => {
                 value(policy_drift(&self.ledger, partner.as_deref()).await?)
             }
+            Request::PolicyDismiss {
+                partner,
+                feed,
+                column,
+            } => value(policy_dismiss(&self.ledger, caller, (&partner, &feed), column).await?),
             Request::QuarantineGet(query) => {
                 value(quarantine::get(&self.ledger, &self.intake, caller, &query).await?)
             }
@@ -649,6 +664,34 @@ pub async fn policy_drift(
         }
     };
     Ok(seen.into_iter().map(view).collect())
+}
+
+/// Forgets what was seen of one column of a feed; how many differences that were.
+///
+/// # Errors
+/// [`AdminFault`]: no partner's or feed's name, nothing seen of it, or the ledger's.
+pub async fn policy_dismiss(
+    ledger: &Ledger,
+    caller: &Caller,
+    (partner, feed): (&str, &str),
+    column: String,
+) -> Result<usize, AdminFault> {
+    let partner = parsed(Some(partner), PartnerId::parse)?;
+    let feed = parsed(Some(feed), FeedId::parse)?;
+    let shown = crate::terms::path::quoted(&column, 80);
+    let forgotten = match (partner, feed) {
+        (Some(partner), Some(feed)) => {
+            let actor = caller.name.clone();
+            ledger.forget_drifts(partner, feed, column, actor).await?
+        }
+        (_, _) => 0,
+    };
+    if forgotten == 0 {
+        let message = format!("nothing was seen of the column {shown}");
+        return Err(AdminFault::new(3, "policy.no-drift", message)
+            .hint("`sallyport policy drift` lists what was"));
+    }
+    Ok(forgotten)
 }
 
 /// One submission, by its id or any unique end of it.

@@ -205,6 +205,18 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
             partner = %revocation.partner,
             key = %revocation.fingerprint,
         ),
+        Request::PolicyDismiss {
+            partner,
+            feed,
+            column,
+        } => info!(
+            event = Event::AdminActed.as_str(),
+            actor = %caller.name,
+            act = "policy.dismiss",
+            partner = %partner,
+            feed = %feed,
+            column = %crate::terms::path::quoted(column, 80),
+        ),
         Request::QuarantinePurge(ruling)
         | Request::QuarantineReject(ruling)
         | Request::QuarantineRelease(ruling) => info!(

@@ -30,7 +30,7 @@ use crate::terms::path::quoted;
 #[derive(Args, Debug, Default)]
 #[command(
     args_conflicts_with_subcommands = true,
-    before_help = "Examples:\n  sallyport policy drift\n  sallyport policy drift acme/orders\n  sallyport policy drift approve acme/orders tier"
+    before_help = "Examples:\n  sallyport policy drift\n  sallyport policy drift acme/orders\n  sallyport policy drift approve acme/orders tier\n  sallyport policy drift dismiss acme/orders amount"
 )]
 pub struct Drifts {
     /// Only this partner's, or this feed's
@@ -49,6 +49,20 @@ pub struct Drifts {
 pub enum Act {
     /// Write the next version of a policy, which agrees to what has changed
     Approve(Approve),
+    /// Forget what was seen of a column: it was a mistake, or is settled
+    Dismiss(Dismiss),
+}
+
+/// `policy drift dismiss PARTNER/FEED COLUMN`
+#[derive(Args, Debug, Default)]
+#[command(before_help = "Examples:\n  sallyport policy drift dismiss acme/orders amount")]
+pub struct Dismiss {
+    /// The feed
+    #[arg(value_name = "PARTNER/FEED")]
+    pub feed: String,
+    /// The contract's column, or the label
+    #[arg(value_name = "COLUMN")]
+    pub column: String,
 }
 
 /// `policy drift approve PARTNER/FEED [COLUMN...]`
@@ -80,6 +94,7 @@ pub struct Approve {
 pub fn run(context: &mut Context, arguments: &Drifts) -> Result<Exit, Failure> {
     match &arguments.act {
         Some(Act::Approve(arguments)) => approve(context, arguments),
+        Some(Act::Dismiss(arguments)) => dismiss(context, arguments),
         None => list(context, arguments),
     }
 }
@@ -245,6 +260,32 @@ fn is_same(schema: &Schema, name: &str, label: &str) -> bool {
         HeaderMatch::Case => name.to_lowercase() == label.to_lowercase(),
         HeaderMatch::TrimCase => name.trim().to_lowercase() == label.trim().to_lowercase(),
     }
+}
+
+fn dismiss(context: &mut Context, arguments: &Dismiss) -> Result<Exit, Failure> {
+    let (partner, feed) = names(&arguments.feed)?;
+    let forgotten = if context.global.dry_run {
+        let mut seen = ask(context, false, Some(partner.to_string()))?;
+        seen.retain(|one| one.feed == feed.as_str() && is_named(one, &arguments.column));
+        seen.len()
+    } else {
+        let answer = context.ask(&Request::PolicyDismiss {
+            partner: partner.to_string(),
+            feed: feed.to_string(),
+            column: arguments.column.clone(),
+        })?;
+        serde_json::from_value(answer)?
+    };
+    if context.global.json {
+        let is_dry = context.global.dry_run;
+        context
+            .console
+            .json(&json!({ "dismissed": forgotten, "dry_run": is_dry }))?;
+    } else {
+        let done = context.would("forgotten; seen again, it is new", "forget it");
+        context.console.line(&done)?;
+    }
+    Ok(Exit::Done)
 }
 
 fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> {

@@ -2,9 +2,9 @@
 
 use rusqlite::named_params;
 
-use crate::ledger::audit::unsigned;
+use crate::ledger::audit::{Act, unsigned};
 use crate::ledger::rows::Parsed;
-use crate::ledger::submissions::Beginning;
+use crate::ledger::submissions::{Beginning, bare};
 use crate::ledger::writer::Change;
 use crate::ledger::{Ledger, LedgerFault, Trouble};
 use crate::terms::clock::Timestamp;
@@ -67,6 +67,38 @@ impl Ledger {
                 })
             })?;
             Ok(found.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+}
+
+impl Ledger {
+    /// Forgets what was seen of one column of a feed; how many differences that were. Seen again, they are
+    /// new.
+    ///
+    /// # Errors
+    /// [`LedgerFault`].
+    pub async fn forget_drifts(
+        &self,
+        partner: PartnerId,
+        feed: FeedId,
+        column: String,
+        actor: String,
+    ) -> Result<usize, LedgerFault> {
+        self.change(move |change| {
+            let forgotten = change.execute(
+                "DELETE FROM drifts WHERE partner = ?1 AND feed = ?2 AND (name = ?3 OR now = ?3)",
+                (partner.as_str(), feed.as_str(), &column),
+            )?;
+            if forgotten > 0 {
+                change.audit(&Act {
+                    actor,
+                    action: "policy.dismiss-drift".to_owned(),
+                    subject: format!("{partner}/{feed}"),
+                    detail: format!("what was seen of the column {}", bare(&column)),
+                })?;
+            }
+            Ok(forgotten)
         })
         .await
     }
@@ -181,6 +213,14 @@ mod tests {
         assert_eq!(seen[0].drift, drift(DriftKind::Renamed, "email"));
         assert_eq!((seen[2].first_at, seen[2].last_at), (at(10), at(20)));
         assert_eq!(ledger.drifts(None).await.unwrap(), seen);
+        for (column, forgotten) in [("tier", 1), ("email2", 1), ("tier", 0)] {
+            let (feed, actor) = (seen[0].feed.clone(), "ann".to_owned());
+            let done = ledger.forget_drifts(acme(), feed, column.to_owned(), actor);
+            assert_eq!(done.await.unwrap(), forgotten, "{column}");
+        }
+        let left = ledger.drifts(None).await.unwrap();
+        assert_eq!(left.len(), 1);
+        assert_eq!(left[0].drift.column, "note");
         let globex = PartnerId::parse("globex").unwrap();
         assert!(ledger.drifts(Some(globex)).await.unwrap().is_empty());
     }

@@ -126,6 +126,24 @@ fn adopted() -> Verdict {
         .cli(&approve)?
         .expect_code(0)?
         .expect_stderr("nothing is open")?;
+    // A column of another type in one file is open until somebody says that it was a mistake.
+    let typed = changed(20).replace(",1.25,", ",x,");
+    put("orders_20261123.csv", typed)?.expect_code(1)?;
+    let (_, found) = drift(&gateway)?;
+    let retyped = found.iter().find(|one| one["kind"] == "type_changed");
+    let column = retyped.and_then(|one| one["column"].as_str());
+    let column = column.ok_or(format!("{found:?}"))?;
+    let dismiss = ["policy", "drift", "dismiss", "acme/orders", column];
+    gateway.cli(&dismiss)?.expect_code(0)?;
+    gateway
+        .cli(&dismiss)?
+        .expect_code(3)?
+        .expect_stderr("nothing was seen of the column")?;
+    let (_, found) = drift(&gateway)?;
+    assert!(
+        found.iter().all(|one| one["kind"] != "type_changed"),
+        "{found:?}"
+    );
     Ok(())
 }
 
