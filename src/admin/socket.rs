@@ -212,7 +212,7 @@ async fn answer(admin: &Admin, caller: &Caller, line: &[u8]) -> Answer {
         } => info!(
             event = Event::AdminActed.as_str(),
             actor = %caller.name,
-            act = "policy.dismiss",
+            act = "dismiss drift",
             partner = %partner,
             feed = %feed,
             column = %crate::terms::path::quoted(column, 80),
