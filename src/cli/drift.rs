@@ -1,4 +1,4 @@
-//! `policy drift [approve]`: how partners' files have come to differ from their contracts.
+//! `policy drift [approve|dismiss]`: how partners' files have come to differ from their contracts.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -314,7 +314,7 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
     let drifts: Vec<Drift> = seen.iter().filter_map(drift_of).collect();
     let text = read_text(&path)?;
     let adopted = adopt(&text, &feed, &drifts).map_err(|why| {
-        Failure::conflict("policy.not-adopted", why.to_string())
+        Failure::conflict("policy.not-adopted", quoted(&why.to_string(), 400))
             .hint("name the columns to adopt, or write the policy by hand")
     })?;
     let name = path.display().to_string();
@@ -350,9 +350,9 @@ fn approve(context: &mut Context, arguments: &Approve) -> Result<Exit, Failure> 
     }
     let has_new = drifts.iter().any(|one| one.kind == DriftKind::Added);
     if has_new {
-        context.console.complain(
-            "a new column is forwarded as it comes, and files without it are refused unless the policy says\n\
-             otherwise: give it a token if it holds what nobody should store",
+        context.console.warn(
+            "a new column is forwarded as it comes, and files without it are refused unless the policy\n\
+             says otherwise: give it a token if it holds what nobody should store",
         );
     }
     context.confirm(&format!("Write {}?", quoted(&name, 400)))?;

@@ -187,7 +187,7 @@ impl Line {
     }
 
     /// The file has taken more than its time: a finding that refuses it, unless one has already.
-    pub fn is_over_time(&mut self, seconds: u64) {
+    pub fn refuse_for_time(&mut self, seconds: u64) {
         if self.fatal.is_some() {
             return;
         }

@@ -188,8 +188,8 @@ fn a_file_over_its_time_is_refused_once_and_keeps_an_earlier_refusal() {
         let mut line =
             Line::for_contract(Arc::new(orders()), &TokenKeys::default(), [7; 16]).unwrap();
         line.push(head, &mut Vec::new());
-        line.is_over_time(60);
-        line.is_over_time(60);
+        line.refuse_for_time(60);
+        line.refuse_for_time(60);
         line.push(b"2,DE,1.00,x,y\n", &mut Vec::new());
         line.finish(&mut Vec::new())
     };

@@ -269,7 +269,7 @@ impl Inspection {
         self.spent += processor_time().saturating_sub(begun);
         let allowed = time_to_check(self.position);
         if self.spent > allowed {
-            self.line.is_over_time(allowed.as_secs());
+            self.line.refuse_for_time(allowed.as_secs());
         }
         Ok(true)
     }

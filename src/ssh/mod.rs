@@ -289,7 +289,12 @@ async fn converse(
             };
             let source = match header {
                 Ok(source) => source.map_or(proxy, |source| source.to_canonical()),
-                Err(bad) => return services.log_failed(proxy, "", &bad.to_string()),
+                Err(bad) => {
+                    if matches!(bad, proxy::BadHeader::TooLong) {
+                        services.metrics.limit_reached(Limit::HandshakeBytes);
+                    }
+                    return services.log_failed(proxy, "", &bad.to_string());
+                }
             };
             drop(waiting);
             let Some(place) = services.place(&stream, source) else {

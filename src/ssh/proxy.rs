@@ -20,6 +20,12 @@ pub(super) enum BadHeader {
     /// It is none.
     #[error("the connection does not begin with a PROXY header, though its address is listed")]
     Missing,
+    /// It says that it is longer than it may be.
+    #[error(
+        "bad PROXY header: longer than {} bytes",
+        limits::PROXY_HEADER_BYTES_MAX
+    )]
+    TooLong,
     /// It breaks the rules of its version.
     #[error("bad PROXY header: {0}")]
     Malformed(&'static str),
@@ -55,7 +61,7 @@ pub(super) async fn read_header(
     }
     let bytes = usize::from(u16::from_be_bytes([high, low]));
     if bytes > limits::PROXY_HEADER_BYTES_MAX {
-        return Err(BadHeader::Malformed("longer than 4096 bytes"));
+        return Err(BadHeader::TooLong);
     }
     let mut body = vec![0; bytes];
     stream.read_exact(&mut body).await?;

@@ -178,6 +178,35 @@ fn dropped() -> Verdict {
         !everything.contains("DE89370400440532013000"),
         "{everything}"
     );
+    // A label that would turn the line is shown as what it is.
+    let path = gateway.home().join("policies/acme.toml");
+    let policy = fs::read_to_string(&path)?;
+    let asks = "extra_columns = \"reject\"\nfields_match = \"exact\"";
+    fs::write(&path, policy.replace("extra_columns = \"drop\"", asks))?;
+    let screen = orders(2).replacen('\n', ",a\u{202e}b\n", 1);
+    let file = gateway.local("orders_20261121.csv", screen)?;
+    gateway
+        .sftp(&format!("put {} inbox/\n", file.display()))?
+        .expect_code(1)?;
+    let label = "a\u{202e}b";
+    let approve = ["policy", "drift", "approve", "acme/orders", label, "--yes"];
+    for (command, says) in [
+        (
+            &["policy", "drift"][..],
+            "next: sallyport policy drift approve",
+        ),
+        (
+            &approve,
+            "the contract asks for an order, in which a\\u{202e}b has no place",
+        ),
+    ] {
+        let ran = gateway.cli(command)?.expect_stderr(says)?;
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(
+            all.contains("a\\u{202e}b") && !all.contains('\u{202e}'),
+            "{ran:?}"
+        );
+    }
     let shown = gateway.cli(&["submission", "list"])?;
     assert!(shown.stdout.contains("orders_20261120.csv"), "{shown:?}");
     Ok(())
