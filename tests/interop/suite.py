@@ -107,7 +107,9 @@ def run_audit(binary):
     client = Paramiko(gateway)
 
     def audit():
-        command = [INSTALLED / "venv/bin/ssh-audit", "--no-colors", "--skip-rate-test"]
+        # By its interpreter: the script names the one of the folder it was installed into.
+        command = [INSTALLED / "venv/bin/python", INSTALLED / "venv/bin/ssh-audit"]
+        command += ["--no-colors", "--skip-rate-test"]
         ran = client.run(*command, "-p", gateway.port, "127.0.0.1")
         # 0: all good, 2: warnings, 3: failures; 1 and -1: it could not look.
         check(ran.code in (0, 2), f"exit {ran.code}")
